@@ -1,0 +1,14 @@
+"""The root of every error that a user can cause or mend.
+
+    AvcilError
+    ├── CacheError        avcil.cache.schema: tokens on disk
+    ├── ExtractError      avcil.extract.errors: media, encoders, datasets
+    └── TrainError        avcil.incremental.errors: configuration, training, run folders, reports
+
+The command prints such an error as one line and exits with status 1; any other exception is a
+defect of ours and shows its traceback.
+"""
+
+
+class AvcilError(Exception):
+    """Something the user can mend; the text says what is wrong, where, and what to do."""

@@ -1,0 +1,165 @@
+"""What a cache of tokens holds, and the errors that reading or writing one can raise.
+
+    CacheError(AvcilError)
+    ├── CacheNotFound(FileNotFoundError)    no cache at this path
+    ├── SchemaMismatch(ValueError)          another format version, or not a cache of ours
+    ├── FingerprintMismatch(ValueError)     made by another encoder or with other settings
+    ├── ManifestMismatch(ValueError)        made for another list of clips
+    ├── CacheIncomplete(ValueError)         some shards are not extracted yet
+    ├── CacheBusy(BlockingIOError)          another process is writing it
+    ├── ShardMissing(FileNotFoundError)     a committed shard's file is gone
+    └── ShardDamaged(ValueError)            a committed shard's bytes are wrong
+
+Shapes: N clips of the data set; Tv, Ta tokens a clip and Dv, Da channels, visual and audio.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avcil.errors import AvcilError
+
+FORMAT = 1
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+class CacheError(AvcilError):
+    """A cache cannot be read or written."""
+
+
+class CacheNotFound(CacheError, FileNotFoundError):
+    """There is no cache at this path."""
+
+
+class SchemaMismatch(CacheError, ValueError):
+    """The path holds another format version, or no cache of ours."""
+
+
+class FingerprintMismatch(CacheError, ValueError):
+    """The cache was made by another encoder or with other settings."""
+
+
+class ManifestMismatch(CacheError, ValueError):
+    """The cache was made for another list of clips."""
+
+
+class CacheIncomplete(CacheError, ValueError):
+    """Some shards of the cache are not extracted yet."""
+
+
+class CacheBusy(CacheError, BlockingIOError):
+    """Another process is writing the cache."""
+
+
+class ShardMissing(CacheError, FileNotFoundError):
+    """The file of a committed shard is gone."""
+
+
+class ShardDamaged(CacheError, ValueError):
+    """The bytes of a committed shard are not those that were written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoding:
+    """Which encoder made the tokens, from what, and their shape. A cache never mixes two."""
+
+    encoder: str
+    fingerprint: str
+    """Hash of the weights used and of every preprocessing setting."""
+    random_weights: bool = False
+    """True where the encoder was never trained: reports must say so beside every figure."""
+    visual_tokens: int
+    """Tv: visual tokens of a clip of nominal length."""
+    visual_width: int
+    audio_tokens: int
+    """Ta: audio tokens of a clip of nominal length."""
+    audio_width: int
+    tokens_per_frame: int = 1
+    """Visual tokens of one frame; Tv is a multiple of it."""
+    visual_rate_hz: float
+    """Frames that became visual tokens, a second."""
+    audio_rate_hz: float
+    seconds: float
+    """Nominal length of a clip."""
+    unit_norm: tuple[str, ...] = ()
+    """Modalities whose tokens the encoder promises to have norm 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Manifest:
+    """The clips of a data set, one row each, sorted by split, class and id.
+
+    Since rows are sorted, the training clips of one task are one contiguous range.
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    """Class names; a label is a position in this list."""
+    ids: tuple[str, ...]  # [N]
+    splits: tuple[Split, ...]  # [N]
+    labels: NDArray[np.int64]  # [N]
+
+    def __post_init__(self) -> None:
+        """Refuse rows that are unsorted, repeated or out of range."""
+        keys = [
+            (SPLITS.index(split), int(label), clip)
+            for split, label, clip in zip(self.splits, self.labels, self.ids, strict=True)
+        ]
+        if keys != sorted(keys):
+            raise ValueError("rows must be sorted by split, class and id: use Manifest.of()")
+        twice = [clip for clip, count in Counter(self.ids).items() if count > 1]
+        if twice:
+            raise ValueError(f"{len(twice)} clip ids occur twice, for example {twice[0]!r}")
+        if any(not 0 <= label < len(self.classes) for label in self.labels):
+            raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}")
+
+    def __len__(self) -> int:
+        """Return N, the number of clips."""
+        return len(self.ids)
+
+    @classmethod
+    def of(
+        cls, dataset: str, classes: tuple[str, ...], clips: list[tuple[Split, int, str]]
+    ) -> Manifest:
+        """Sort clips, each (split, label, id), into a manifest."""
+        ordered = sorted(clips, key=lambda clip: (SPLITS.index(clip[0]), clip[1], clip[2]))
+        return cls(
+            dataset=dataset,
+            classes=classes,
+            ids=tuple(clip for _, _, clip in ordered),
+            splits=tuple(split for split, _, _ in ordered),
+            labels=np.array([label for _, label, _ in ordered], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """What an encoder gives for one clip; t <= Tv and s <= Ta."""
+
+    visual: NDArray[np.floating]  # [t, Dv]
+    audio: NDArray[np.floating]  # [s, Da]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a clip has no tokens."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clips:
+    """Tokens of B clips, padded with zeros to the nominal length."""
+
+    visual: NDArray[np.float16]  # [B, Tv, Dv]
+    audio: NDArray[np.float16]  # [B, Ta, Da]
+    visual_lengths: NDArray[np.int64]  # [B]
+    audio_lengths: NDArray[np.int64]  # [B]
+    labels: NDArray[np.int64]  # [B]

@@ -1,0 +1,1 @@
+"""Media files to tokens: data sets, decoding, frozen encoders."""

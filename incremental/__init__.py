@@ -1,0 +1,1 @@
+"""Tokens to accuracy: tasks, heads, methods, the training loop, reports."""

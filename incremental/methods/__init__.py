@@ -1,0 +1,1 @@
+"""Incremental-learning methods, one a file."""

@@ -1,0 +1,193 @@
+"""What a run leaves behind: the accuracy matrix, its metrics, and the run folder. No torch here.
+
+A run folder holds `config.json` (the resolved configuration), `results.json` (this module's
+`Results`), `metrics.jsonl` (one line an epoch) and the weights of each task.
+
+Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from avcil.incremental.errors import RunDamaged
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyMatrix:
+    """Correct answers on the test clips of each task, after learning each task."""
+
+    correct: Sequence[Sequence[int]]
+    """[k][i] for i <= k: clips of task i answered rightly after task k, among all classes seen."""
+    total: Sequence[int]
+    """[T] test clips of each task."""
+
+    def __post_init__(self) -> None:
+        """Refuse a matrix that is not triangular or counts more than there is."""
+        for step, row in enumerate(self.correct):
+            if len(row) != step + 1 or step >= len(self.total):
+                raise ValueError(f"row {step} has {len(row)} entries for {len(self.total)} tasks")
+            if any(not 0 <= n <= total for n, total in zip(row, self.total, strict=False)):
+                raise ValueError(f"row {step}, {list(row)}, exceeds the counts {list(self.total)}")
+
+    @cached_property
+    def by_task(self) -> list[list[float]]:
+        """Accuracy a[k][i] on task i after task k."""
+        return [
+            [n / total for n, total in zip(row, self.total, strict=False)] for row in self.correct
+        ]
+
+    @cached_property
+    def by_step(self) -> list[float]:
+        """Accuracy A[k] after task k, over all test clips of all classes seen."""
+        return [sum(row) / sum(self.total[: len(row)]) for row in self.correct]
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of A[k] over all steps, the first included.
+
+        Source: Pian et al., AV-CIL, ICCV 2023, section 5.1.
+        """
+        return _mean(self.by_step)
+
+    @cached_property
+    def forgetting_by_step(self) -> list[float]:
+        """Forgetting F[k] for k >= 1: mean over earlier tasks of best earlier minus present.
+
+        The best is taken over the steps before k, so F[k] is negative where old tasks improve.
+
+        Source: Pian et al., AV-CIL, ICCV 2023, section 5.1.
+        """
+        a = self.by_task
+        return [
+            _mean([max(a[step][i] for step in range(i, k)) - a[k][i] for i in range(k)])
+            for k in range(1, len(a))
+        ]
+
+    @property
+    def average_forgetting(self) -> float:
+        """Mean of F[k] over k >= 1; NaN for a single task."""
+        return _mean(self.forgetting_by_step)
+
+    @property
+    def last_accuracy(self) -> float:
+        """Accuracy after the last task."""
+        return self.by_step[-1]
+
+    @property
+    def backward_transfer(self) -> float:
+        """BWT: mean over earlier tasks of a[T-1][i] - a[i][i].
+
+        Source: Lopez-Paz and Ranzato, GEM, NeurIPS 2017.
+        """
+        a = self.by_task
+        return _mean([a[-1][i] - a[i][i] for i in range(len(a) - 1)])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheIdentity:
+    """The cache that a run was trained on."""
+
+    dataset: str
+    encoder: str
+    fingerprint: str
+    random_weights: bool
+    clips: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Results:
+    """What is known of a run so far; lists grow by one entry a task."""
+
+    cache: CacheIdentity
+    tasks: list[list[str]]
+    """[T] class names of each task, in learning order."""
+    total: list[int]
+    """[T] test clips of each task."""
+    correct: list[list[int]] = field(default_factory=list)
+    """[k][i] as in `AccuracyMatrix`."""
+    validation_accuracy: list[float] = field(default_factory=list)
+    """[k] over all classes seen, at the chosen epoch of task k."""
+    best_epochs: list[int] = field(default_factory=list)
+    """[k] chosen epoch of task k, counted from 0."""
+    exemplars: list[list[str]] = field(default_factory=list)
+    """[k] ids of the clips in memory after task k."""
+    seconds: list[float] = field(default_factory=list)
+    """[k] spent on task k, evaluation included."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """True when every task is learned and evaluated."""
+        return len(self.correct) == len(self.tasks)
+
+    @property
+    def matrix(self) -> AccuracyMatrix:
+        """The accuracy matrix of the tasks done so far."""
+        return AccuracyMatrix(self.correct, self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder that was read."""
+
+    folder: Path
+    config: dict[str, Any]
+    results: Results
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """Replace `results.json` in one step."""
+    write_json(folder / "results.json", {"format": FORMAT, **asdict(results)})
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace a JSON file in one step: a reader sees the old text or the new one, whole."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run folder, finished or not.
+
+    Raises:
+        RunDamaged: a file is missing, cut, of another version, or does not add up.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        stored = json.loads((folder / "results.json").read_text("utf-8"))
+        found = stored.pop("format", None)
+        if found != FORMAT:
+            raise RunDamaged(f"{folder} holds run format {found!r}, this version reads {FORMAT}")
+        cache = CacheIdentity(**stored.pop("cache"))
+        results = Results(cache=cache, **stored)
+        _ = results.matrix  # checks the counts
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, RunDamaged):
+            raise
+        raise RunDamaged(f"{folder} is not a readable run: {error}") from error
+    return Run(folder, config, results)
+
+
+def find_runs(root: Path) -> Iterator[Path]:
+    """Yield every run folder at or below `root`, sorted."""
+    for path in sorted(root.rglob("config.json")):
+        yield path.parent
