@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -172,7 +172,11 @@ def read_run(folder: Path) -> Run:
         RunDamaged: a file is missing, cut, of another version, or does not add up.
     """
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config = dict(json.loads((folder / "config.json").read_text("utf-8")))
+        if not (folder / "results.json").exists():
+            raise RunDamaged(
+                f"{folder} has no results yet: run its `avcil train` command again to finish it"
+            )
         stored = json.loads((folder / "results.json").read_text("utf-8"))
         found = stored.pop("format", None)
         if found != FORMAT:
@@ -187,7 +191,7 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, results)
 
 
-def find_runs(root: Path) -> Iterator[Path]:
-    """Yield every run folder at or below `root`, sorted."""
-    for path in sorted(root.rglob("config.json")):
-        yield path.parent
+def find_runs(root: Path) -> list[Path]:
+    """Return every run folder at or below `root`, sorted, half-written ones included."""
+    names = ("config.json", "results.json")
+    return sorted({path.parent for name in names for path in root.rglob(name)})

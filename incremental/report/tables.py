@@ -1,0 +1,153 @@
+"""Tables of marked cells: what every format prints, so that all print the same.
+
+Figures are in per cent, rounded to two decimals here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from avcil.incremental.report.rows import Benchmark, Row, Summary
+from avcil.incremental.results import CacheIdentity
+
+DECIMALS = 2
+NOTHING = "-"
+DEFINITIONS = (
+    "Mean accuracy: mean over tasks of the accuracy on the test clips of all classes seen so far. "
+    "Average forgetting: mean over tasks of how far earlier tasks fell below their best; the best "
+    "excludes the present step, so it is negative where old tasks improve."
+)
+
+
+class Mark(Enum):
+    """Rank of a figure in its column."""
+
+    NONE = ""
+    BEST = "best"
+    SECOND = "second"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A piece of a table."""
+
+    text: str
+    value: float | None = None
+    """What a column is sorted and ranked by."""
+    mark: Mark = Mark.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Heading of a column; figures stand to the right."""
+
+    title: str
+    figure: bool = True
+    best: Callable[[Sequence[float]], float] | None = None
+    """`max` or `min` where the best cells are marked."""
+
+
+@dataclass(slots=True)
+class Table:
+    """A table, ready for any format."""
+
+    name: str
+    """A short word for files and anchors."""
+    title: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+
+def figure_cell(summary: Summary) -> Cell:
+    """Return `mean ± deviation`; without the deviation for a single run."""
+    if math.isnan(summary.mean):
+        return Cell(NOTHING)
+    text = f"{summary.mean:.{DECIMALS}f}"
+    if summary.deviation is not None:
+        text += f" ± {summary.deviation:.{DECIMALS}f}"
+    return Cell(text, summary.mean)
+
+
+def mark_best(columns: Sequence[Column], rows: list[list[Cell]], among: Sequence[bool]) -> None:
+    """Mark best and second of each ranked column, among the rows that compete.
+
+    Figures that print the same rank the same.
+    """
+    for place, column in enumerate(columns):
+        if column.best is None:
+            continue
+        marks = _marks(column.best, [row[place] for row in rows], among)
+        for row, mark in zip(rows, marks, strict=True):
+            row[place] = replace(row[place], mark=mark)
+
+
+def _marks(
+    best: Callable[[Sequence[float]], float], cells: Sequence[Cell], among: Sequence[bool]
+) -> list[Mark]:
+    values = [
+        round(cell.value, DECIMALS) if takes_part and cell.value is not None else None
+        for cell, takes_part in zip(cells, among, strict=True)
+    ]
+    ranks: dict[float, Mark] = {}
+    for mark in (Mark.BEST, Mark.SECOND):
+        left = [value for value in values if value is not None and value not in ranks]
+        if left and len(cells) > 1:
+            ranks[best(left)] = mark
+    return [Mark.NONE if value is None else ranks.get(value, Mark.NONE) for value in values]
+
+
+def name_cache(cache: CacheIdentity) -> str:
+    """Return dataset, encoder and cache in words, saying so where weights are random."""
+    random = " with RANDOM WEIGHTS" if cache.random_weights else ""
+    return f"{cache.dataset}, encoder {cache.encoder}{random}, cache {cache.fingerprint[:12]}"
+
+
+def cache_notes(cache: CacheIdentity) -> list[str]:
+    """Return what a reader must know of a cache before trusting a figure."""
+    if not cache.random_weights:
+        return []
+    return [
+        f"The weights of encoder {cache.encoder} are random: these figures show that the software "
+        "works and compare methods on these features. They say nothing about SAM-Audio or any "
+        "published result."
+    ]
+
+
+def overview(found: Benchmark) -> Table:
+    """Return all rows of a benchmark, best mean accuracy first."""
+    several = any(row.orders > 1 for row in found.rows)
+    columns = [
+        Column("method", figure=False),
+        Column("mean accuracy", best=max),
+        Column("avg. forgetting", best=min),
+        Column("seeds"),
+        *([Column("orders")] if several else []),
+    ]
+    rows = [_overview_row(row, several) for row in found.rows]
+    mark_best(columns, rows, [row.competes for row in found.rows])
+    title = f"{name_cache(found.cache)}: {found.protocol}"
+    notes = [*cache_notes(found.cache), DEFINITIONS, *_row_notes(found.rows)]
+    return Table("overview", title, columns, rows, notes)
+
+
+def _overview_row(row: Row, orders: bool) -> list[Cell]:
+    cells = [
+        Cell(row.label),
+        figure_cell(row.accuracy),
+        figure_cell(row.forgetting),
+        Cell(str(row.seeds), row.seeds),
+    ]
+    return [*cells, Cell(str(row.orders), row.orders)] if orders else cells
+
+
+def _row_notes(rows: Sequence[Row]) -> list[str]:
+    """Return how the deviation is to be read, and what does not compare."""
+    orders = "seeds and class orders together" if any(row.orders > 1 for row in rows) else "seeds"
+    notes = [f"In per cent; mean ± sample deviation (n - 1) over the runs of a row: {orders}."]
+    if any(not row.competes for row in rows):
+        notes.append("joint trains on all clips of all tasks seen: an upper bound, not ranked.")
+    return notes

@@ -1,0 +1,118 @@
+"""The metrics against published figures, and the run folder."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from avcil.incremental.errors import RunDamaged
+from avcil.incremental.results import (
+    AccuracyMatrix,
+    CacheIdentity,
+    Results,
+    find_runs,
+    read_run,
+    write_results,
+)
+
+CACHE = CacheIdentity(
+    dataset="demo", encoder="tiny", fingerprint="f", random_weights=True, clips=400
+)
+AVE_TOTAL = [104, 106, 105, 79]
+AV_CIL_COUNTS = [[83], [75, 87], [66, 85, 74], [62, 84, 79, 42]]
+"""One of the two matrices of counts that give every figure published of AV-CIL's run on AVE."""
+ICARL_COUNTS = [[83], [64, 80], [47, 63, 84], [34, 45, 59, 73]]
+"""One of the matrices of counts that give every figure published of iCaRL-FC's run on AVE."""
+
+
+def percent(value: float) -> float:
+    return round(100 * value, 2)
+
+
+def test_forgetting_excludes_the_present_step_from_the_best() -> None:
+    matrix = AccuracyMatrix([[5], [6, 8], [7, 8, 9]], [10, 10, 10])
+    assert matrix.forgetting_by_step == pytest.approx([-0.10, -0.05])
+    assert matrix.average_forgetting == pytest.approx(-0.075)
+    assert matrix.backward_transfer == pytest.approx(0.1)
+
+
+def test_the_published_av_cil_run_gives_its_published_row() -> None:
+    matrix = AccuracyMatrix(AV_CIL_COUNTS, AVE_TOTAL)
+    assert [round(a, 6) for a in matrix.by_step] == [0.798077, 0.771429, 0.714286, 0.677665]
+    assert [round(f, 6) for f in matrix.forgetting_by_step] == [0.076923, 0.091165, 0.060869]
+    assert percent(matrix.mean_accuracy) == 74.04
+    assert percent(matrix.average_forgetting) == 7.63
+
+
+def test_the_published_icarl_run_gives_its_published_row() -> None:
+    matrix = AccuracyMatrix(ICARL_COUNTS, AVE_TOTAL)
+    assert [round(a, 6) for a in matrix.by_step] == [0.798077, 0.685714, 0.615873, 0.535533]
+    assert round(matrix.average_forgetting, 6) == 0.260812
+    assert percent(matrix.mean_accuracy) == 65.88
+    assert percent(matrix.average_forgetting) == 26.08
+
+
+def test_forgetting_of_a_head_that_never_forgets_is_zero() -> None:
+    assert AccuracyMatrix([[7], [7, 5], [7, 5, 9]], [10, 10, 10]).average_forgetting == 0.0
+
+
+def test_a_single_task_has_no_forgetting() -> None:
+    assert math.isnan(AccuracyMatrix([[7]], [10]).average_forgetting)
+
+
+def test_accuracy_is_weighted_by_clips_and_not_by_tasks() -> None:
+    assert AccuracyMatrix([[10], [10, 0]], [10, 90]).by_step == [1.0, 0.1]
+
+
+@pytest.mark.parametrize("correct", [[[1, 2]], [[11]], [[-1]], [[1], [1, 1], [1, 1, 1]]])
+def test_counts_that_cannot_be_are_refused(correct: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match=r"row \d"):
+        AccuracyMatrix(correct, [10, 10])
+
+
+def results() -> Results:
+    return Results(cache=CACHE, tasks=[["a"], ["b"]], total=[10, 10], correct=[[7], [6, 8]])
+
+
+def write_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"seed": 0}')
+    write_results(folder, results())
+    return folder
+
+
+def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
+    run = read_run(write_folder(tmp_path / "run"))
+    assert run.results == results()
+    assert run.config == {"seed": 0}
+
+
+def test_every_run_folder_is_found_once_even_half_written(tmp_path: Path) -> None:
+    whole = write_folder(tmp_path / "demo" / "whole")
+    half = write_folder(tmp_path / "demo" / "half")
+    (half / "config.json").unlink()
+    assert find_runs(tmp_path) == [half, whole]
+
+
+def test_a_run_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run")
+    stored = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(stored | {"format": 2}))
+    with pytest.raises(RunDamaged, match="run holds run format 2, this version reads 1"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "cache": {}}'])
+def test_damaged_results_are_named(tmp_path: Path, text: str) -> None:
+    folder = write_folder(tmp_path / "run")
+    (folder / "results.json").write_text(text)
+    with pytest.raises(RunDamaged, match="run"):
+        read_run(folder)
+
+
+def test_a_run_without_results_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run")
+    (folder / "results.json").unlink()
+    with pytest.raises(RunDamaged, match="has no results yet: run its `avcil train` command"):
+        read_run(folder)
