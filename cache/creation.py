@@ -1,0 +1,142 @@
+"""Make an empty cache: every array at full size, the list of clips, and last the header."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import LocalStore
+
+from avcil.cache.layout import (
+    RECORDS,
+    ROOT,
+    Header,
+    default_shard_clips,
+    dump_header,
+    manifest_digest,
+)
+from avcil.cache.numbers import ArraySpec
+from avcil.cache.records import Status, replace_file
+from avcil.cache.schema import SPLITS, Encoding, Manifest, Storage
+
+ZSTD_LEVEL = 1
+SOFTWARE = ("avcil", "numpy", "zarr", "torch", "timm", "transformers", "av")
+
+
+def new_header(
+    manifest: Manifest, encoding: Encoding, storage: Storage, shard_clips: int | None
+) -> Header:
+    """Describe a cache that is to be made."""
+    if not len(manifest):
+        raise ValueError("a cache needs at least one clip")
+    if shard_clips is not None and shard_clips < 1:
+        raise ValueError(f"shard_clips must be at least 1, not {shard_clips}")
+    return Header(
+        dataset=manifest.dataset,
+        classes=manifest.classes,
+        clips=len(manifest),
+        shard_clips=shard_clips or default_shard_clips(len(manifest)),
+        encoding=encoding,
+        storage=storage,
+        manifest=manifest_digest(manifest),
+        software=_software(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _software() -> Mapping[str, str]:
+    found = {}
+    for name in SOFTWARE:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def create(path: Path, header: Header, manifest: Manifest) -> None:
+    """Make the arrays, then the header: before it stands there is no cache."""
+    store = LocalStore(path)
+    _write_manifest(store, manifest)
+    for specs in header.arrays.values():
+        for spec in specs:
+            _token_array(store, header, spec)
+    for name in ("visual_length", "audio_length"):
+        _shard_array(store, header, name, "int32", -1)
+    _shard_array(store, header, "status", "uint8", Status.WAITING)
+    (path / RECORDS).mkdir(parents=True, exist_ok=True)
+    replace_file(path / ROOT, dump_header(header))
+
+
+def _write_manifest(store: LocalStore, manifest: Manifest) -> None:
+    splits = np.array([SPLITS.index(split) for split in manifest.splits], np.uint8)
+    columns: dict[str, NDArray[np.generic]] = {
+        "id": text_array(manifest.ids),
+        "split": splits,
+        "label": manifest.labels.astype(np.int32),
+    }
+    for name, column in columns.items():
+        array = zarr.create_array(
+            store,
+            name=name,
+            shape=column.shape,
+            chunks=column.shape,
+            dtype=column.dtype,
+            compressors=[Crc32cCodec()],
+            filters=None,
+            fill_value=0,
+            config={"write_empty_chunks": True},
+            overwrite=True,
+        )
+        array[:] = column
+
+
+def text_array(texts: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Return [N, bytes] UTF-8, padded with zeros: Zarr v3 has no settled type for strings."""
+    raw = [text.encode() for text in texts]
+    if any(not text or b"\0" in text for text in raw):
+        raise ValueError("a clip's id must be a text of at least one character, without NUL")
+    width = max(map(len, raw))
+    return np.frombuffer(b"".join(text.ljust(width, b"\0") for text in raw), np.uint8).reshape(
+        len(raw), width
+    )
+
+
+def _token_array(store: LocalStore, header: Header, spec: ArraySpec) -> None:
+    compressors: list[Crc32cCodec | ZstdCodec] = [Crc32cCodec()]
+    if header.storage.compression == "zstd":
+        compressors.insert(0, ZstdCodec(level=ZSTD_LEVEL))
+    zarr.create_array(
+        store,
+        name=spec.name,
+        shape=(header.clips, *spec.tail),
+        chunks=(1, *spec.tail),
+        shards=(header.shard_clips, *spec.tail),
+        dtype=spec.dtype,
+        compressors=compressors,
+        filters=None,
+        fill_value=spec.fill,
+        config={"write_empty_chunks": True},
+        overwrite=True,
+    )
+
+
+def _shard_array(store: LocalStore, header: Header, name: str, dtype: str, fill: int) -> None:
+    zarr.create_array(
+        store,
+        name=name,
+        shape=(header.clips,),
+        chunks=(header.shard_clips,),
+        dtype=dtype,
+        compressors=[Crc32cCodec()],
+        filters=None,
+        fill_value=fill,
+        config={"write_empty_chunks": True},
+        overwrite=True,
+    )

@@ -1,0 +1,236 @@
+"""Read a cache: its rows, and any selection of clips into one array.
+
+Shapes: N clips of the data set; B clips asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from avcil.cache import numbers
+from avcil.cache.files import Files
+from avcil.cache.layout import Header
+from avcil.cache.numbers import MODALITIES, ArraySpec, Modality
+from avcil.cache.opening import (
+    Rows,
+    is_plain,
+    read_header,
+    read_manifest,
+    read_rows,
+    unfinished_shards,
+)
+from avcil.cache.records import Status
+from avcil.cache.schema import CacheIncomplete, Clips, Encoding, Manifest, Split
+from avcil.cache.shards import Checksums, ShardFiles
+
+DECODE_BYTES = 8 << 20
+
+
+class ArrayReader(Protocol):
+    """Reads the clips of one array on disk."""
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[np.generic]) -> None:
+        """Fill `out` [B, ...] with the clips of `rows` [B], checked."""
+
+
+class FeatureStore:
+    """The tokens of a data set, read-only. Safe to use from several threads and processes."""
+
+    def __init__(self, files: Files, header: Header, manifest: Manifest, rows: Rows) -> None:
+        self._files = files
+        self._readers = {
+            modality: tuple(
+                _reader(files, header, spec, rows.crc32c, self.describe) for spec in specs
+            )
+            for modality, specs in header.arrays.items()
+        }
+        self.header = header
+        self.manifest = manifest
+        self.encoding: Encoding = header.encoding
+        self.status: NDArray[np.uint8] = rows.status  # [N] of avcil.cache.records.Status
+        self.lengths: dict[Modality, NDArray[np.int64]] = rows.lengths  # [N] each
+        self.failures: dict[str, str] = rows.failures
+        """Why clips have no tokens, by clip id."""
+
+    @classmethod
+    def open(cls, path: Path | str, *, complete: bool = True) -> FeatureStore:
+        """Open the cache at a path or URL.
+
+        Args:
+            path: a local folder, or a URL such as `s3://bucket/features.zarr`.
+            complete: refuse a cache whose extraction is not finished.
+
+        Raises:
+            CacheNotFound: there is none.
+            SchemaMismatch: it is no cache, or of another format version.
+            CacheIncomplete: some clips are not extracted yet.
+            ShardDamaged: a record or the list of clips is damaged.
+        """
+        files = Files.at(path)
+        header = read_header(files)
+        manifest = read_manifest(files, header)
+        rows = read_rows(files, header)
+        if complete:
+            _check_complete(files.where, header, rows)
+        return cls(files, header, manifest, rows)
+
+    def __reduce__(self) -> tuple[Callable[[str], FeatureStore], tuple[str]]:
+        """Open the cache again in the process that unpickles this, as worker processes do."""
+        return _open_partly, (self._files.where,)
+
+    def __len__(self) -> int:
+        """Return N, the number of clips, with or without tokens."""
+        return len(self.manifest)
+
+    def rows(
+        self, split: Split | None = None, labels: Iterable[int] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the rows that have tokens, ascending.
+
+        Args:
+            split: of this split alone.
+            labels: of these classes alone.
+        """
+        chosen = self.status == Status.STORED
+        if split is not None:
+            chosen &= np.array([each == split for each in self.manifest.splits])
+        if labels is not None:
+            chosen &= np.isin(self.manifest.labels, list(labels))
+        return np.flatnonzero(chosen).astype(np.int64)
+
+    def load(self, rows: ArrayLike, *, out: Clips | None = None) -> Clips:
+        """Read clips into one array.
+
+        Args:
+            rows: [B] integers, in any order, repeats allowed.
+            out: arrays to fill, C-contiguous, for at least B clips; without it new ones are made.
+                Reused buffers are several times faster than fresh memory.
+
+        Returns:
+            the clips in the order of `rows`: the first B of `out` if it is given.
+
+        Raises:
+            IndexError: a row does not exist.
+            CacheIncomplete: a clip has no tokens.
+            ShardMissing, ShardDamaged: its bytes are gone or not those that were written.
+        """
+        wanted = self._check_rows(rows)
+        clips = self._empty(len(wanted)) if out is None else _first(out, len(wanted), self.encoding)
+        for modality, target in zip(MODALITIES, (clips.visual, clips.audio), strict=True):
+            self._read(modality, wanted, target)
+        np.take(self.lengths["visual"], wanted, out=clips.visual_lengths)
+        np.take(self.lengths["audio"], wanted, out=clips.audio_lengths)
+        np.take(self.manifest.labels, wanted, out=clips.labels)
+        return clips
+
+    def describe(self, row: int) -> str:
+        """Name a clip in a message."""
+        shard = row // self.header.shard_clips
+        return f"clip {self.manifest.ids[row]!r} (row {row}, shard {shard})"
+
+    def _check_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
+        wanted = np.asarray(rows)
+        if wanted.ndim != 1 or (wanted.size and not np.issubdtype(wanted.dtype, np.integer)):
+            raise IndexError(f"rows must be a list of integers, not {wanted.dtype} {wanted.shape}")
+        wanted = wanted.astype(np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= len(self))]
+        if outside.size:
+            raise IndexError(f"row {outside[0]} is not in 0..{len(self) - 1}")
+        without = wanted[self.status[wanted] != Status.STORED]
+        if without.size:
+            row = int(without[0])
+            reason = self.failures.get(
+                self.manifest.ids[row], "it is not extracted yet, run `avcil extract` again"
+            )
+            raise CacheIncomplete(
+                f"{self._files.where}: {self.describe(row)} has no tokens: {reason}"
+            )
+        return wanted
+
+    def _empty(self, count: int) -> Clips:
+        shapes = _shapes(self.encoding)
+        return Clips(
+            visual=np.empty((count, *shapes[0]), np.float16),
+            audio=np.empty((count, *shapes[1]), np.float16),
+            visual_lengths=np.empty(count, np.int64),
+            audio_lengths=np.empty(count, np.int64),
+            labels=np.empty(count, np.int64),
+        )
+
+    def _read(self, modality: Modality, rows: NDArray[np.int64], out: NDArray[np.float16]) -> None:
+        if self.header.storage.numbers == "float16":
+            self._readers[modality][0].read(rows, out)
+            return
+        block = max(1, DECODE_BYTES // self.header.arrays[modality][0].chunk_bytes)
+        for first in range(0, len(rows), block):
+            stored = self.read_stored(modality, rows[first : first + block])
+            numbers.decode(stored, self.header.storage, out[first : first + block])
+
+    def read_stored(
+        self, modality: Modality, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.generic], ...]:
+        """Return what lies on disk for the clips of `rows` [B]: tokens, or numbers and scales."""
+        specs = self.header.arrays[modality]
+        stored = tuple(np.empty((len(rows), *spec.tail), spec.dtype) for spec in specs)
+        for reader, array in zip(self._readers[modality], stored, strict=True):
+            reader.read(rows, array)
+        return stored
+
+
+def _open_partly(path: str) -> FeatureStore:
+    return FeatureStore.open(path, complete=False)
+
+
+def _reader(
+    files: Files,
+    header: Header,
+    spec: ArraySpec,
+    checksums: dict[str, Checksums],
+    describe: Callable[[int], str],
+) -> ArrayReader:
+    if is_plain(files, header, spec) and files.folder is not None:
+        return ShardFiles(files.folder, header, spec, checksums[spec.name], describe)
+    from avcil.cache.runs import ZarrRuns
+
+    return ZarrRuns(files, spec, checksums[spec.name], describe)
+
+
+def _check_complete(where: str, header: Header, rows: Rows) -> None:
+    left = unfinished_shards(header, rows)
+    if left:
+        raise CacheIncomplete(
+            f"{where} is not finished: {header.shards - len(left)} of {header.shards} shards are "
+            "written; run `avcil extract` again, it goes on where it stopped"
+        )
+
+
+def _shapes(encoding: Encoding) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (
+        (encoding.visual_tokens, encoding.visual_width),
+        (encoding.audio_tokens, encoding.audio_width),
+    )
+
+
+def _first(out: Clips, count: int, encoding: Encoding) -> Clips:
+    """Return the first `count` clips of a buffer, checked."""
+    for name, shape in zip(MODALITIES, _shapes(encoding), strict=True):
+        array: NDArray[np.float16] = getattr(out, name)
+        if array.shape[1:] != shape or len(array) < count or array.dtype != np.float16:
+            raise ValueError(
+                f"out.{name} must be float16 of at least {(count, *shape)}, "
+                f"not {array.dtype} {array.shape}"
+            )
+        if not array.flags.c_contiguous:
+            raise ValueError(f"out.{name} must be C-contiguous")
+    return Clips(
+        visual=out.visual[:count],
+        audio=out.audio[:count],
+        visual_lengths=out.visual_lengths[:count],
+        audio_lengths=out.audio_lengths[:count],
+        labels=out.labels[:count],
+    )
