@@ -1,27 +1,56 @@
-"""The command `avcil`."""
+"""The command `avcil`: its subcommands, and how errors reach the user.
+
+Exit status: 0 done, 1 an error that the user can mend, 2 wrong usage, 3 finished but some clips
+failed, 130 interrupted.
+"""
+
+from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from avcil import __version__
+from avcil.commands.report import report
+from avcil.commands.train import train
 from avcil.errors import AvcilError
 
 app = typer.Typer(
     name="avcil",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("train")(train)
+app.command("report")(report)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"avcil {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def avcil() -> None:
-    """Audio-visual class-incremental learning on frozen SAM-Audio features."""
+def avcil(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it and exit."
+        ),
+    ] = False,
+) -> None:
+    """Audio-visual class-incremental learning on frozen SAM-Audio features.
+
+    Encode clips once, then train and compare methods on the cached tokens in minutes.
+    """
 
 
 def main() -> None:
-    """Run the command; an error the user can mend is one line and exit status 1."""
+    """Run the command; an error that the user can mend is one line and exit status 1."""
     try:
         app()
     except AvcilError as error:

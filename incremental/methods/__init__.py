@@ -1,1 +1,34 @@
 """Incremental-learning methods, one a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.methods.base import Method
+from avcil.incremental.methods.finetune import FineTune
+from avcil.incremental.methods.guided import Guided
+from avcil.incremental.methods.joint import Joint
+from avcil.incremental.options import build_options
+
+METHODS: dict[str, type[Method]] = {
+    "guided": Guided,
+    "finetune": FineTune,
+    "joint": Joint,
+}
+
+
+def method_class(name: str) -> type[Method]:
+    """Return a method by name.
+
+    Raises:
+        ConfigError: there is none; the text lists the valid names.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}; choose from {', '.join(METHODS)}, or all")
+    return METHODS[name]
+
+
+def make_method(name: str, values: Mapping[str, object]) -> Method:
+    """Return a method with its hyper-parameters, checked."""
+    return build_options(method_class(name), values, f"method {name!r}")

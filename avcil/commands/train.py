@@ -1,0 +1,128 @@
+"""`avcil train`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avcil.commands.places import DATA, RUNS, find_cache
+
+if TYPE_CHECKING:
+    from avcil.incremental.config import Request
+
+
+def train(
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set; may be left out when one cache is on disk.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="The cache itself.")] = None,
+    data: DATA = Path("data"),
+    runs: RUNS = Path("runs"),
+    method: Annotated[str, typer.Option(help="Methods, separated by commas, or `all`.")] = "guided",
+    head: Annotated[str | None, typer.Option(help="Head to train, default `guided`.")] = None,
+    modality: Annotated[str, typer.Option(help="`av`, `audio` or `visual`.")] = "av",
+    recipe: Annotated[str, typer.Option(help="Training recipe.")] = "fast",
+    tasks: Annotated[int | None, typer.Option(help="Number of tasks.")] = None,
+    first_task: Annotated[
+        int | None, typer.Option(help="Classes of the first task, where it differs.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs a task.")] = None,
+    memory: Annotated[int | None, typer.Option(help="Exemplars in all.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    order_seed: Annotated[int | None, typer.Option(help="Shuffle the order of classes.")] = None,
+    class_order: Annotated[
+        Path | None, typer.Option(help="File with the learning order, a class name a line.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of any setting; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print the resolved settings and stop.")
+    ] = False,
+) -> None:
+    r"""Train heads on cached tokens, task by task.
+
+    Every method, seed and setting is a run of its own, kept in a folder below --runs. A run that is
+    done is not trained again; one that was interrupted goes on where it stopped.
+
+    \b
+    Examples:
+      avcil train --dataset vs100                        the paper's method, one seed
+      avcil train --method guided,finetune,joint --seeds 0,1,2
+      avcil train --modality audio                       the head hears but does not see
+      avcil train --set losses.feature=0                 without feature distillation
+      avcil train --show-config                          print every setting, train nothing
+    """
+    from avcil.cache.reader import FeatureStore
+    from avcil.incremental.training import read_settings, resolve_all
+    from avcil.incremental.training import train as train_all
+
+    store = FeatureStore.open(find_cache(cache, data, dataset))
+    named = {
+        "tasks": tasks,
+        "first_task": first_task,
+        "epochs": epochs,
+        "memory": memory,
+        "order_seed": order_seed,
+        "class_order": _read_order(class_order),
+    }
+    chosen = {name: value for name, value in named.items() if value is not None}
+    chosen |= read_settings(settings or [])
+    requests = _requests(method, _numbers(seeds), head, modality, recipe, chosen)
+    configs = resolve_all(store, requests)
+    if show_config:
+        _show(configs[0].plain())
+        return
+    for folder in train_all(store, configs, runs, device):
+        typer.echo(folder)
+
+
+def _requests(
+    methods: str,
+    seeds: list[int],
+    head: str | None,
+    modality: str,
+    recipe: str,
+    settings: dict[str, object],
+) -> list[Request]:
+    """Return one request for each method and seed."""
+    from avcil.incremental.config import Request
+    from avcil.incremental.methods import METHODS
+
+    names = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",")]
+    return [
+        Request(
+            method=name, head=head, modality=modality, recipe=recipe, seed=seed, settings=settings
+        )
+        for name in names
+        for seed in seeds
+    ]
+
+
+def _numbers(seeds: str) -> list[int]:
+    from avcil.incremental.errors import ConfigError
+
+    try:
+        return [int(seed) for seed in seeds.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds takes whole numbers such as 0,1,2, not {seeds!r}") from error
+
+
+def _read_order(path: Path | None) -> tuple[str, ...] | None:
+    from avcil.incremental.tasks import read_class_order
+
+    return None if path is None else tuple(read_class_order(path))
+
+
+def _show(config: Mapping[str, Any], prefix: str = "") -> None:
+    """Print settings by the dotted names that --set takes."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _show(value, f"{prefix}{name}.")
+        else:
+            typer.echo(f"{prefix}{name} = {json.dumps(value, ensure_ascii=False)}")

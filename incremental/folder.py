@@ -1,0 +1,119 @@
+"""The run folder while a run writes it: configuration, metrics, weights and the resume point.
+
+Every file is replaced in one step, so a kill at any moment leaves the old text or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from avcil.incremental.config import Config
+from avcil.incremental.errors import RunDamaged
+from avcil.incremental.results import Results, read_run, write_json, write_results
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """One run on disk."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, runs: Path, config: Config) -> RunFolder:
+        """Return the folder of a configuration below `runs`; nothing is created."""
+        return cls(runs / config.dataset / config.run_name)
+
+    def start(self, config: Config, results: Results) -> None:
+        """Create the folder of a new run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_results(self.path, results)
+        write_json(self.path / "config.json", config.plain())
+
+    def read(self) -> Results | None:
+        """Return what is known of the run; None before it was started.
+
+        Raises:
+            RunDamaged: there is a run, but it cannot be read.
+        """
+        if not (self.path / "config.json").exists():
+            return None
+        return read_run(self.path).results
+
+    def finish_task(self, task: int, weights: Mapping[str, Tensor], results: Results) -> None:
+        """Keep a task's weights and results, and drop its resume point."""
+        partial = self._weights(task).with_suffix(".partial")
+        save_file({name: value.contiguous() for name, value in weights.items()}, partial)
+        _replace(partial, self._weights(task))
+        write_results(self.path, results)
+        self._state.unlink(missing_ok=True)
+
+    def weights(self, task: int) -> dict[str, Tensor]:
+        """Return the weights after a task."""
+        path = self._weights(task)
+        try:
+            return load_file(path)
+        except Exception as error:  # safetensors raises its own type and OSError
+            raise RunDamaged(
+                f"{path} cannot be read ({error}): delete {self.path} and train again"
+            ) from error
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Keep the resume point of a task in training."""
+        partial = self._state.with_suffix(".partial")
+        torch.save(dict(state), partial)
+        _replace(partial, self._state)
+
+    def load_state(self, task: int, device: torch.device) -> dict[str, Any] | None:
+        """Return the resume point if there is one of this task."""
+        if not self._state.exists():
+            return None
+        state = torch.load(self._state, map_location=device, weights_only=True)
+        return state if state["task"] == task else None
+
+    def log_epoch(self, line: Mapping[str, Any]) -> None:
+        """Append one line to `metrics.jsonl`."""
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewind_metrics(self, task: int, epoch: int) -> None:
+        """Drop the lines of epochs that will be trained again, and a line cut by a kill."""
+        if not self._metrics.exists():
+            return
+        kept = []
+        for text in self._metrics.read_text("utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                break
+            if (line["task"], line["epoch"]) >= (task, epoch):
+                break
+            kept.append(text + "\n")
+        partial = self._metrics.with_suffix(".partial")
+        partial.write_text("".join(kept), "utf-8")
+        _replace(partial, self._metrics)
+
+    @property
+    def _state(self) -> Path:
+        return self.path / "state.pt"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def _weights(self, task: int) -> Path:
+        return self.path / f"task-{task}.safetensors"
+
+
+def _replace(partial: Path, path: Path) -> None:
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)

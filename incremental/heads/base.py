@@ -1,0 +1,77 @@
+"""What every head takes and gives.
+
+Shapes: B clips, T tokens, Dv and Da channels of visual and audio tokens, D width of the head.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Clips on the training device."""
+
+    visual: Tensor  # [B, Tv, Dv]
+    audio: Tensor  # [B, Ta, Da]
+    visual_mask: Tensor | None
+    """[B, Tv] True at real tokens; None where no clip of the set is padded."""
+    audio_mask: Tensor | None  # [B, Ta]
+    labels: Tensor  # [B] positions in the learning order
+    current: int
+    """With paired replay, clips [:current] are new ones and the rest exemplars; else B."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a head makes of a batch, with all that a method may want to distil."""
+
+    features: Tensor
+    """[B, D], what the classifier sees."""
+    tokens: Tensor
+    """[B, T, D], the last layer before pooling."""
+    mask: Tensor | None
+    """[B, T] True at real tokens of `tokens`; None where there is no padding."""
+    layers: tuple[Tensor, ...]
+    """Pooled features after each layer, [B, D] each; the last is `features`."""
+    streams: Mapping[str, Tensor] = field(default_factory=dict)
+    """Pooled features of each modality before fusion, [B, D] each."""
+    attention: Mapping[str, Tensor] = field(default_factory=dict)
+    """Attention maps by name, where the head has any to compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the whole network says of a batch."""
+
+    logits: Tensor
+    """[B, C], a class at each position of the learning order seen so far."""
+    encoded: Encoded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadOptions:
+    """Options of every head."""
+
+    width: int = 512
+    """D."""
+    input_norm: Literal["layernorm", "standardize", "l2", "none"] = "layernorm"
+    """How tokens are scaled before projection; `standardize` takes each channel's mean and
+    deviation from the training clips of the first task and keeps them."""
+    dropout: float = 0.0
+
+
+class Head(nn.Module, ABC):
+    """Trainable layers between cached tokens and the classifier."""
+
+    width: int
+    """D, channels of `Encoded.features`."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Encoded:
+        """Fuse the tokens of each clip, already scaled by the input norm."""

@@ -1,0 +1,44 @@
+"""Naive fusion: the mean of each modality's tokens, joined. The ablation of figure 1.
+
+Shapes: B clips, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
+from avcil.incremental.heads.layers import masked_mean
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConcatOptions(HeadOptions):
+    """Options of naive fusion."""
+
+    fusion: Literal["concat", "sum"] = "concat"
+
+
+class ConcatHead(Head):
+    """Project each modality, average over time, join."""
+
+    def __init__(self, options: ConcatOptions, visual: tuple[int, int], audio: tuple[int, int]):
+        """Build the head for visual tokens (Tv, Dv) and audio tokens (Ta, Da)."""
+        super().__init__()
+        self.fusion = options.fusion
+        self.width = options.width * (2 if options.fusion == "concat" else 1)
+        self.visual_projection = nn.Linear(visual[1], options.width)
+        self.audio_projection = nn.Linear(audio[1], options.width)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, batch: Batch) -> Encoded:
+        """Fuse the tokens of each clip."""
+        visual = masked_mean(self.visual_projection(batch.visual), batch.visual_mask)
+        audio = masked_mean(self.audio_projection(batch.audio), batch.audio_mask)
+        joined = visual + audio if self.fusion == "sum" else torch.cat([visual, audio], dim=1)
+        features = self.dropout(joined)
+        streams = {"visual": visual, "audio": audio}
+        return Encoded(features, features[:, None], None, (features,), streams)

@@ -1,0 +1,119 @@
+"""Audio-guided video attention, the head of the paper.
+
+Each visual token asks the audio tokens what to listen to, then looks at the other visual tokens.
+
+Shapes: B clips, Tv visual and Ta audio tokens, Dv and Da channels, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
+from avcil.incremental.heads.layers import (
+    Attention,
+    FeedForward,
+    Gate,
+    Pool,
+    PositionEmbedding,
+    Positions,
+    SelfBlock,
+    make_pool,
+    masked_mean,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuidedOptions(HeadOptions):
+    """Options of the guided head."""
+
+    heads: int = 8
+    layers: int = 1
+    """Repetitions of equations (1) and (2)."""
+    expansion: int = 4
+    """Width of the feed-forward layers over D."""
+    positions: Positions = "none"
+    gate: Gate = "none"
+    """`tanh` scales what audio adds by a learned gate that starts closed (Jeong et al., AVIGATE,
+    CVPR 2025)."""
+    pool: Pool = "mean"
+    audio_norm: bool = True
+    """LayerNorm on the audio tokens that are attended to."""
+
+
+class CrossBlock(nn.Module):
+    """Let audio guide video: equation (1) of the paper.
+
+    Z = MHA(LN(Fv), LN(Fa)) + Fv;  Fbar = FFN(LN(Z)) + Z.
+    """
+
+    def __init__(self, options: GuidedOptions) -> None:
+        super().__init__()
+        width = options.width
+        self.visual_norm = nn.LayerNorm(width)
+        self.audio_norm = nn.LayerNorm(width) if options.audio_norm else nn.Identity()
+        self.attention = Attention(width, options.heads, options.dropout)
+        self.forward_norm = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, options.expansion, options.dropout)
+        self.gates = nn.Parameter(torch.zeros(2)) if options.gate == "tanh" else None
+
+    def forward(self, visual: Tensor, audio: Tensor, audio_mask: Tensor | None) -> Tensor:
+        """Update visual tokens [B, Tv, D] with what they heard in audio [B, Ta, D]."""
+        opening = [1.0, 1.0] if self.gates is None else self.gates.tanh()
+        heard = self.attention(self.visual_norm(visual), self.audio_norm(audio), audio_mask)
+        visual = visual + opening[0] * heard
+        return visual + opening[1] * self.feed_forward(self.forward_norm(visual))
+
+    def weights(self, visual: Tensor, audio: Tensor, audio_mask: Tensor | None) -> Tensor:
+        """Return how much each visual token listens to each audio token, [B, Tv, Ta]."""
+        return self.attention.weights(self.visual_norm(visual), self.audio_norm(audio), audio_mask)
+
+
+class GuidedHead(Head):
+    """Visual tokens guided by audio tokens."""
+
+    def __init__(self, options: GuidedOptions, visual: tuple[int, int], audio: tuple[int, int]):
+        """Build the head for visual tokens (Tv, Dv) and audio tokens (Ta, Da)."""
+        super().__init__()
+        width = self.width = options.width
+        self.visual_projection = nn.Linear(visual[1], width)
+        self.audio_projection = nn.Linear(audio[1], width)
+        self.visual_positions = PositionEmbedding(options.positions, visual[0], width)
+        self.audio_positions = PositionEmbedding(options.positions, audio[0], width)
+        self.cross = nn.ModuleList(CrossBlock(options) for _ in range(options.layers))
+        self.self = nn.ModuleList(
+            SelfBlock(width, options.heads, options.expansion, options.dropout)
+            for _ in range(options.layers)
+        )
+        self.pool = make_pool(options.pool, width, options.heads)
+
+    def forward(self, batch: Batch) -> Encoded:
+        """Fuse the tokens of each clip."""
+        tokens, audio = self._project(batch)
+        streams = {
+            "visual": masked_mean(tokens, batch.visual_mask),
+            "audio": masked_mean(audio, batch.audio_mask),
+        }
+        layers = []
+        for cross, attend in zip(self.cross, self.self, strict=True):
+            tokens = cross(tokens, audio, batch.audio_mask)
+            layers.append(masked_mean(tokens, batch.visual_mask))
+            tokens = attend(tokens, batch.visual_mask)
+            layers.append(masked_mean(tokens, batch.visual_mask))
+        features = self.pool(tokens, batch.visual_mask)
+        return Encoded(features, tokens, batch.visual_mask, (*layers[:-1], features), streams)
+
+    def guidance(self, batch: Batch) -> Tensor:
+        """Return how much each frame listens to each sound in the first layer, [B, Tv, Ta]."""
+        visual, audio = self._project(batch)
+        first = self.cross[0]
+        assert isinstance(first, CrossBlock)
+        return first.weights(visual, audio, batch.audio_mask)
+
+    def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        visual = self.visual_positions(self.visual_projection(batch.visual))
+        audio = self.audio_positions(self.audio_projection(batch.audio))
+        return visual, audio

@@ -1,0 +1,201 @@
+"""Layers that heads are made of.
+
+Shapes: B clips, T query tokens, S memory tokens, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from avcil.incremental.errors import ConfigError
+
+Positions = Literal["none", "learned", "sinusoidal"]
+Pool = Literal["mean", "attention"]
+Gate = Literal["none", "tanh"]
+
+
+class InputNorm(nn.Module):
+    """Scale tokens before projection: one of the kinds of `HeadOptions.input_norm`."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, kind: str, width: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.norm = nn.LayerNorm(width) if kind == "layernorm" else nn.Identity()
+        if kind == "standardize":
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("deviation", torch.ones(width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Scale tokens, [B, T, D] of any float type to the type of the weights."""
+        tokens = tokens.float()
+        if self.kind == "standardize":
+            return (tokens - self.mean) / self.deviation
+        if self.kind == "l2":
+            return functional.normalize(tokens, dim=-1)
+        return self.norm(tokens)
+
+    @torch.no_grad()
+    def fit(self, tokens: Tensor, lengths: Tensor) -> None:
+        """Take mean and deviation of each channel from tokens [N, T, D]; only `standardize`."""
+        if self.kind != "standardize":
+            return
+        count, total, squares = 0, 0.0, 0.0
+        for part, length in zip(tokens.split(64), lengths.split(64), strict=True):
+            real = part.double()[padding_mask(length, part.shape[1])]
+            count += len(real)
+            total = total + real.sum(0)
+            squares = squares + real.square().sum(0)
+        mean = torch.as_tensor(total / max(count, 1))
+        variance = torch.as_tensor(squares / max(count, 1)) - mean.square()
+        self.mean.copy_(mean)
+        # A channel that never changes carries nothing: divide it by one, not by nearly zero.
+        deviation = variance.clamp_min(0).sqrt()
+        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """Return [B, size], True at the first `lengths` tokens of each clip."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over real tokens, [B, T, D] to [B, D]; zero for a clip without tokens."""
+    if mask is None:
+        return tokens.mean(1)
+    weight = mask.to(tokens.dtype)[:, :, None]
+    return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention.
+
+    Source: Vaswani et al., NeurIPS 2017, section 3.2.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(f"head.width {width} is no multiple of head.heads {heads}")
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """Let each query [B, T, D] gather from memory [B, S, D] where mask [B, S] is True."""
+        query = self._split(self.query(queries))
+        key, value = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
+        gathered = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if mask is None else mask[:, None, None],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out(gathered.transpose(1, 2).flatten(2))
+
+    def weights(self, queries: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the attention of each query to each memory token, mean of heads, [B, T, S]."""
+        query, key = self._split(self.query(queries)), self.key_value(memory).chunk(2, dim=-1)[0]
+        scores = query @ self._split(key).transpose(2, 3) / math.sqrt(query.shape[-1])
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None], -torch.inf)
+        return scores.softmax(-1).mean(1)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with GELU between, D to `expansion` x D to D."""
+
+    def __init__(self, width: int, expansion: int, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(width, expansion * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(expansion * width, width),
+        )
+
+
+class SelfBlock(nn.Module):
+    """Self-attention and feed-forward, each on normalised input with a residual.
+
+    Source: equation (2) of the paper.
+    """
+
+    def __init__(self, width: int, heads: int, expansion: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, dropout)
+        self.forward_norm = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, expansion, dropout)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Update tokens [B, T, D]."""
+        normed = self.attention_norm(tokens)
+        tokens = tokens + self.attention(normed, normed, mask)
+        return tokens + self.feed_forward(self.forward_norm(tokens))
+
+
+class PositionEmbedding(nn.Module):
+    """Add a position to each token, or nothing."""
+
+    table: Tensor
+
+    def __init__(self, kind: Positions, tokens: int, width: int) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "learned":
+            self.table = nn.Parameter(0.02 * torch.randn(tokens, width))
+        elif kind == "sinusoidal":
+            self.register_buffer("table", sinusoids(tokens, width), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Add the embedding to tokens [B, T, D]."""
+        return tokens if self.kind == "none" else tokens + self.table[: tokens.shape[1]]
+
+
+def sinusoids(tokens: int, width: int) -> Tensor:
+    """Return sines and cosines of geometric wavelengths, [tokens, width].
+
+    Source: Vaswani et al., NeurIPS 2017, section 3.5.
+    """
+    rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
+    angles = torch.arange(tokens)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
+
+
+class AttentionPool(nn.Module):
+    """Pool tokens by one learned query."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.attention = Attention(width, heads, 0.0)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Pool [B, T, D] to [B, D]."""
+        queries = self.query.expand(len(tokens), -1, -1)
+        return self.attention(queries, tokens, mask)[:, 0]
+
+
+class MeanPool(nn.Module):
+    """Pool tokens by their mean."""
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Pool [B, T, D] to [B, D]."""
+        return masked_mean(tokens, mask)
+
+
+def make_pool(kind: Pool, width: int, heads: int) -> nn.Module:
+    """Return the pooling layer of this kind."""
+    return AttentionPool(width, heads) if kind == "attention" else MeanPool()

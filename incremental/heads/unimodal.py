@@ -1,0 +1,66 @@
+"""Heads that see one modality: the modality ablation of the paper (table 3).
+
+Shapes: B clips, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
+from avcil.incremental.heads.layers import (
+    Pool,
+    PositionEmbedding,
+    Positions,
+    SelfBlock,
+    make_pool,
+    masked_mean,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnimodalOptions(HeadOptions):
+    """Options of the heads that see one modality."""
+
+    heads: int = 8
+    layers: int = 1
+    expansion: int = 4
+    """Width of the feed-forward layers over D."""
+    positions: Positions = "none"
+    pool: Pool = "mean"
+
+
+class UnimodalHead(Head):
+    """Tokens of one modality through projection, self-attention and pooling."""
+
+    def __init__(
+        self, options: UnimodalOptions, modality: Literal["visual", "audio"], size: tuple[int, int]
+    ) -> None:
+        """Build the head for tokens (T, channels) of one modality."""
+        super().__init__()
+        width = self.width = options.width
+        self.modality = modality
+        self.projection = nn.Linear(size[1], width)
+        self.positions = PositionEmbedding(options.positions, size[0], width)
+        self.blocks = nn.ModuleList(
+            SelfBlock(width, options.heads, options.expansion, options.dropout)
+            for _ in range(options.layers)
+        )
+        self.pool = make_pool(options.pool, width, options.heads)
+
+    def forward(self, batch: Batch) -> Encoded:
+        """Encode the tokens of the one modality."""
+        visual = self.modality == "visual"
+        tokens = batch.visual if visual else batch.audio
+        mask = batch.visual_mask if visual else batch.audio_mask
+        tokens = self.positions(self.projection(tokens))
+        streams: dict[str, Tensor] = {self.modality: masked_mean(tokens, mask)}
+        layers = []
+        for block in self.blocks:
+            tokens = block(tokens, mask)
+            layers.append(masked_mean(tokens, mask))
+        features = self.pool(tokens, mask)
+        return Encoded(features, tokens, mask, (*layers[:-1], features), streams)

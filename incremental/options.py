@@ -1,0 +1,76 @@
+"""Dataclasses from untyped values: recipes, `--set` and stored configurations.
+
+Unknown keys and values of the wrong type are errors that say what would be right.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from avcil.incremental.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def build_options(kind: type[T], values: Mapping[str, object], where: str) -> T:
+    """Return `kind(**values)`, with every key and type checked.
+
+    Raises:
+        ConfigError: names the key, what was given and what is valid.
+    """
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind) if field.init]  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key not in names:
+            raise ConfigError(f"{where} has no setting {key!r}; choose from {', '.join(names)}")
+        if not _fits(value, hints[key]):
+            raise ConfigError(f"{where}: {key} cannot be {value!r}; it takes {_spell(hints[key])}")
+    return kind(**{key: _widen(value, hints[key]) for key, value in values.items()})
+
+
+def parse_value(text: str) -> object:
+    """Read the value of `--set NAME=VALUE`: a TOML value, `none`, or else plain text."""
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin in (types.UnionType, Union):
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is not None:
+        return isinstance(value, list | tuple if origin is tuple else origin)
+    return isinstance(value, hint)
+
+
+def _widen(value: object, hint: Any) -> object:
+    """Let `1` stand for `1.0`, so that both name the same run, and a list for a tuple."""
+    if hint is float and isinstance(value, int):
+        return float(value)
+    if isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def _spell(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) in (types.UnionType, Union):
+        return " or ".join(_spell(part) for part in get_args(hint))
+    if hint is types.NoneType:
+        return "none"
+    return getattr(hint, "__name__", str(hint))

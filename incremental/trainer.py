@@ -1,0 +1,211 @@
+"""A run: the tasks in order, each learned, tested and written down.
+
+Shapes: N clips, C classes seen so far.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avcil.cache.reader import FeatureStore
+from avcil.cache.schema import Split
+from avcil.incremental.config import Config
+from avcil.incremental.data import TokenSet
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.evaluate import count_correct
+from avcil.incremental.fit import Fit, Progress
+from avcil.incremental.folder import RunFolder
+from avcil.incremental.heads.network import Network
+from avcil.incremental.memory import Memory, rank_randomly
+from avcil.incremental.methods.base import Replay
+from avcil.incremental.results import Results
+from avcil.incremental.seeds import derive_seed
+from avcil.incremental.tasks import Task, class_order, split_tasks
+from avcil.progress import Bar
+
+TEST_PART = 2048
+"""Test clips in memory at once."""
+
+
+class Curriculum:
+    """The clips of a cache in learning order: classes by position, tasks as ranges of them."""
+
+    def __init__(self, config: Config, store: FeatureStore) -> None:
+        """Lay the tasks of a configuration over a cache.
+
+        Raises:
+            ConfigError: the classes do not fit the tasks, or a class lacks clips of some split.
+        """
+        classes = store.manifest.classes
+        self.store = store
+        self.labels = class_order(classes, config.order_seed, config.class_order)  # by position
+        self.positions = np.argsort(self.labels)  # by label
+        self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
+        for position, label in enumerate(self.labels):
+            for split in ("train", "val", "test"):
+                if not len(self.rows(split, range(position, position + 1))):
+                    raise ConfigError(
+                        f"class {classes[label]!r} has no {split} clip in the cache: every class "
+                        "needs clips to train, validate and test on"
+                    )
+
+    def rows(self, split: Split, positions: range) -> NDArray[np.int64]:
+        """Return the rows of some classes, sorted."""
+        return self.store.rows(split, self.labels[positions.start : positions.stop])
+
+    def class_names(self) -> list[list[str]]:
+        """Return the class names of each task."""
+        names = self.store.manifest.classes
+        return [[names[self.labels[position]] for position in task.new] for task in self.tasks]
+
+    def test_counts(self) -> list[int]:
+        """Return the number of test clips of each task."""
+        return [len(self.rows("test", task.new)) for task in self.tasks]
+
+
+class Trainer:
+    """Learns the tasks of one run in order, from wherever an earlier process left off."""
+
+    def __init__(
+        self,
+        config: Config,
+        curriculum: Curriculum,
+        folder: RunFolder,
+        results: Results,
+        device: torch.device,
+    ) -> None:
+        """Prepare a run; `results` holds the tasks that are done."""
+        self.config, self.curriculum, self.folder = config, curriculum, folder
+        self.results, self.device = results, device
+        self.store = curriculum.store
+        self.method = config.make_method()
+        self.memory = self._recall()
+        self.network: Network | None = None
+
+    def run(self, bar: Bar) -> Results:
+        """Learn every task that is not done yet.
+
+        Raises:
+            NonFiniteLoss: a loss term became NaN or infinite.
+        """
+        for task in self.curriculum.tasks[len(self.results.correct) :]:
+            start = time.perf_counter()
+            self.network, progress = self._learn(task, bar)
+            self._remember(task)
+            row = self._test(task)
+            self._conclude(task, progress, row, time.perf_counter() - start)
+        return self.results
+
+    def _learn(self, task: Task, bar: Bar) -> tuple[Network, Progress]:
+        """Train one task and return the network at its best epoch."""
+        rows = self._training_rows(task)
+        exemplars = len(self.memory.rows) if self._replays_exemplars else 0
+        clips = self._load(rows)
+        network, teacher = self._enter(task, clips)
+        fit = Fit(
+            config=self.config,
+            method=self.method,
+            task=task,
+            network=network,
+            teacher=teacher,
+            clips=clips,
+            current=len(rows) - exemplars,
+            validation=self._load(self.curriculum.rows("val", task.seen)),
+            folder=self.folder,
+        )
+        return network, fit.run(bar)
+
+    def _enter(self, task: Task, clips: TokenSet) -> tuple[Network, Network | None]:
+        """Return the network to train, grown, and the frozen network of the previous task."""
+        torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
+        previous = self._previous(task)
+        if previous is None:
+            network, teacher = self._new_network(), None
+            network.visual_norm.fit(clips.visual, clips.visual_lengths)
+            network.audio_norm.fit(clips.audio, clips.audio_lengths)
+        else:
+            network, teacher = previous, copy.deepcopy(previous).eval().requires_grad_(False)
+        network.classifier.grow(task.new.stop - network.classifier.classes)
+        return network, teacher
+
+    def _previous(self, task: Task) -> Network | None:
+        """Return the network of the task before, from memory or, on resume, from its file."""
+        if task.index == 0 or self.method.replay is Replay.ALL:
+            return None
+        if self.network is not None:
+            return self.network
+        network = self._new_network()
+        network.classifier.grow(task.new.start)
+        network.load_state_dict(self.folder.weights(task.index - 1))
+        return network
+
+    def _new_network(self) -> Network:
+        return Network(
+            self.config.head["name"],
+            self.config.head_options(),
+            self.store.encoding,
+            self.method.classifier,
+        ).to(self.device)
+
+    def _test(self, task: Task) -> list[int]:
+        """Return the row of the accuracy matrix."""
+        assert self.network is not None
+        done = self.curriculum.tasks[: task.index + 1]
+        return count_correct(self.network, self.method, self._test_parts(task), done)
+
+    def _conclude(self, task: Task, progress: Progress, row: list[int], seconds: float) -> None:
+        """Write down a finished task."""
+        assert self.network is not None
+        results = self.results
+        results.correct.append(row)
+        results.validation_accuracy.append(progress.best_accuracy)
+        results.best_epochs.append(progress.best_epoch)
+        results.exemplars.append([self.store.manifest.ids[row] for row in self.memory.rows])
+        results.seconds.append(round(seconds, 3))
+        self.folder.finish_task(task.index, self.network.state_dict(), results)
+
+    # --- clips ----------------------------------------------------------------------------------
+
+    @property
+    def _replays_exemplars(self) -> bool:
+        return self.method.replay in (Replay.MIXED, Replay.PAIRED)
+
+    def _training_rows(self, task: Task) -> NDArray[np.int64]:
+        """Return the rows that the method may see: new clips, then exemplars."""
+        if self.method.replay is Replay.ALL:
+            return self.curriculum.rows("train", task.seen)
+        new = self.curriculum.rows("train", task.new)
+        return np.concatenate([new, self.memory.rows]) if self._replays_exemplars else new
+
+    def _load(self, rows: NDArray[np.int64]) -> TokenSet:
+        return TokenSet.load(self.store, rows, self.curriculum.positions, self.device)
+
+    def _test_parts(self, task: Task) -> Iterator[TokenSet]:
+        rows = self.curriculum.rows("test", task.seen)
+        for start in range(0, len(rows), TEST_PART):
+            yield self._load(rows[start : start + TEST_PART])
+
+    # --- memory ---------------------------------------------------------------------------------
+
+    def _remember(self, task: Task) -> None:
+        """Choose exemplars of the task's classes."""
+        if self._replays_exemplars:
+            rows = {p: self.curriculum.rows("train", range(p, p + 1)) for p in task.new}
+            seed = derive_seed(self.config.seed, "memory", task.index)
+            self.memory.add(rank_randomly(rows, np.random.default_rng(seed)))
+
+    def _recall(self) -> Memory:
+        """Rebuild the memory from the ids that the results list, which keep its order."""
+        memory = Memory(self.config.memory)
+        if self.results.exemplars:
+            row_of = {clip: row for row, clip in enumerate(self.store.manifest.ids)}
+            rows = np.array([row_of[clip] for clip in self.results.exemplars[-1]], np.int64)
+            places = self.curriculum.positions[self.store.manifest.labels[rows]]
+            memory.chosen = {int(place): rows[places == place] for place in np.unique(places)}
+        return memory

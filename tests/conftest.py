@@ -1,0 +1,81 @@
+"""A small cache that heads can learn from in a second."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avcil.cache.reader import FeatureStore
+from avcil.cache.schema import Encoding, Failure, Manifest, Split, Tokens
+from avcil.cache.writer import CacheWriter
+
+TOY = Encoding(
+    encoder="toy",
+    fingerprint="f" * 16,
+    random_weights=True,
+    visual_tokens=4,
+    visual_width=12,
+    audio_tokens=5,
+    audio_width=8,
+    visual_rate_hz=2.0,
+    audio_rate_hz=2.5,
+    seconds=2.0,
+)
+CLASSES = ("bell", "cello", "dog", "engine", "flute", "goat")
+COUNTS: dict[Split, int] = {"train": 12, "val": 4, "test": 5}
+
+
+def toy_manifest(dataset: str = "toy") -> Manifest:
+    clips = [
+        (split, label, f"{name}-{split}-{number}")
+        for split, count in COUNTS.items()
+        for label, name in enumerate(CLASSES)
+        for number in range(count)
+    ]
+    return Manifest.of(dataset, CLASSES, clips)
+
+
+def toy_tokens(label: int, rng: np.random.Generator) -> Tokens:
+    """Tokens whose class shows in both modalities, below noise."""
+    prototypes = np.random.default_rng(label)
+    visual = prototypes.normal(size=12) + 0.8 * rng.normal(size=(4, 12))
+    audio = prototypes.normal(size=8) + 0.8 * rng.normal(size=(5, 8))
+    return Tokens(visual, audio)
+
+
+def write_toy_cache(path: Path, poison: Iterable[str] = ()) -> Path:
+    """Write the toy cache; the clips named in `poison` are NaN throughout."""
+    manifest, rng, bad = toy_manifest(), np.random.default_rng(0), set(poison)
+    with CacheWriter.open(path, manifest, TOY) as writer:
+        for shard in writer.pending():
+            clips: list[Tokens | Failure] = []
+            for row in writer.rows(shard):
+                tokens = toy_tokens(int(manifest.labels[row]), rng)
+                if manifest.ids[row] in bad:
+                    tokens = Tokens(tokens.visual * np.nan, tokens.audio * np.nan)
+                clips.append(tokens)
+            writer.commit(shard, clips)
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_cache(tmp_path_factory.mktemp("toy") / "features.zarr")
+
+
+@pytest.fixture(scope="session")
+def toy_store(toy_cache: Path) -> FeatureStore:
+    return FeatureStore.open(toy_cache)
+
+
+@pytest.fixture(scope="session")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[str]], FeatureStore]:
+    """Make a toy cache in which some clips are NaN."""
+
+    def make(ids: Iterable[str]) -> FeatureStore:
+        return FeatureStore.open(
+            write_toy_cache(tmp_path_factory.mktemp("poison") / "features.zarr", ids)
+        )
+
+    return make

@@ -1,0 +1,205 @@
+"""Heads: one set of laws for all of them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from avcil.cache.schema import Encoding
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.heads.base import Batch
+from avcil.incremental.heads.classifiers import LinearClassifier
+from avcil.incremental.heads.guided import CrossBlock, GuidedHead, GuidedOptions
+from avcil.incremental.heads.layers import Attention, InputNorm, padding_mask
+from avcil.incremental.heads.network import HEADS, Network, head_options
+
+ENCODING = Encoding(
+    encoder="test",
+    fingerprint="0",
+    visual_tokens=6,
+    visual_width=5,
+    audio_tokens=9,
+    audio_width=4,
+    visual_rate_hz=3.0,
+    audio_rate_hz=4.5,
+    seconds=2.0,
+)
+SEES = {"guided": {"visual", "audio"}, "concat": {"visual", "audio"}}
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def make(name: str, **options: object) -> Network:
+    settings = {"width": 16, **options}
+    network = Network(name, head_options(name, settings), ENCODING, LinearClassifier)
+    network.classifier.grow(3)
+    return network.eval()
+
+
+def clips(count: int = 4) -> Batch:
+    return Batch(
+        torch.randn(count, 6, 5), torch.randn(count, 9, 4), None, None, torch.zeros(count), count
+    )
+
+
+def padded(batch: Batch, visual: int, audio: int, junk: float) -> Batch:
+    """The same clips with `junk` behind the last real token."""
+    count = len(batch.labels)
+    see, hear = torch.full((count,), visual), torch.full((count,), audio)
+    visual_mask, audio_mask = padding_mask(see, 6), padding_mask(hear, 9)
+    return replace(
+        batch,
+        visual=batch.visual.masked_fill(~visual_mask[:, :, None], junk),
+        audio=batch.audio.masked_fill(~audio_mask[:, :, None], junk),
+        visual_mask=visual_mask,
+        audio_mask=audio_mask,
+    )
+
+
+@pytest.mark.parametrize("name", HEADS)
+class TestEveryHead:
+    def test_features_have_the_width_that_the_classifier_was_made_for(self, name: str) -> None:
+        network = make(name)
+        outputs = network(clips())
+        assert outputs.logits.shape == (4, 3)
+        assert outputs.encoded.features.shape == (4, network.head.width)
+        assert outputs.encoded.layers[-1] is outputs.encoded.features
+
+    def test_padding_changes_nothing(self, name: str) -> None:
+        network, batch = make(name), clips()
+        quiet, loud = padded(batch, 4, 7, 0.0), padded(batch, 4, 7, 9.0)
+        torch.testing.assert_close(network(quiet).logits, network(loud).logits)
+
+    def test_clips_do_not_see_each_other(self, name: str) -> None:
+        network, batch = make(name), clips()
+        first = replace(batch, visual=batch.visual[:1], audio=batch.audio[:1])
+        torch.testing.assert_close(network(first).logits, network(batch).logits[:1])
+
+    def test_the_head_sees_its_modalities_and_no_other(self, name: str) -> None:
+        network, batch = make(name), clips()
+        found = network(batch).logits
+        moved = {
+            "visual": network(replace(batch, visual=batch.visual + 1.0)).logits,
+            "audio": network(replace(batch, audio=torch.randn(4, 9, 4))).logits,
+        }
+        changed = {modality for modality in moved if not torch.equal(moved[modality], found)}
+        assert changed - {"visual"} == SEES.get(name, {name}) - {"visual"}
+
+    def test_every_weight_learns(self, name: str) -> None:
+        network = make(name).train()
+        network(clips()).logits.square().sum().backward()
+        idle = [key for key, weight in network.named_parameters() if weight.grad is None]
+        unused = {"guided": [], "concat": []}.get(name, [f"{_other(name)}_norm"])
+        assert all(any(key.startswith(prefix) for prefix in unused) for key in idle)
+
+
+def _other(name: str) -> str:
+    return "audio" if name == "visual" else "visual"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layers": 2},
+        {"positions": "learned"},
+        {"positions": "sinusoidal"},
+        {"gate": "tanh"},
+        {"pool": "attention"},
+        {"audio_norm": False},
+        {"input_norm": "l2"},
+        {"input_norm": "none"},
+        {"input_norm": "standardize"},
+    ],
+    ids=str,
+)
+def test_every_option_of_the_guided_head_changes_what_it_computes(
+    options: dict[str, object],
+) -> None:
+    torch.manual_seed(1)
+    plain = make("guided")(clips()).logits
+    torch.manual_seed(1)
+    changed = make("guided", **options)(clips()).logits
+    assert changed.isfinite().all()
+    assert not torch.equal(plain, changed)
+
+
+def test_guided_head_follows_equations_1_and_2_of_the_paper() -> None:
+    head = GuidedHead(GuidedOptions(width=16, heads=2), (6, 5), (9, 4)).double().eval()
+    visual, audio = torch.randn(1, 6, 5).double(), torch.randn(1, 9, 4).double()
+    batch = Batch(visual, audio, None, None, torch.zeros(1), 1)
+    cross, self_block = head.cross[0], head.self[0]
+    assert isinstance(cross, CrossBlock)
+    fv, fa = head.visual_projection(visual[0]), head.audio_projection(audio[0])
+    z = mha(cross.attention, cross.visual_norm(fv), cross.audio_norm(fa)) + fv
+    fbar = cross.feed_forward(cross.forward_norm(z)) + z
+    normed = self_block.attention_norm(fbar)
+    ft = mha(self_block.attention, normed, normed) + fbar
+    fhat = self_block.feed_forward(self_block.forward_norm(ft)) + ft
+    found = head(batch)
+    torch.testing.assert_close(found.tokens[0], fhat)
+    torch.testing.assert_close(found.features[0], fhat.mean(0))
+
+
+def mha(layer: Attention, queries: Tensor, memory: Tensor) -> Tensor:
+    """Multi-head attention written out with loops, [T, D]."""
+    width = queries.shape[1]
+    query, (key, value) = layer.query(queries), layer.key_value(memory).split(width, dim=1)
+    size, parts = width // layer.heads, []
+    for start in range(0, width, size):
+        part = slice(start, start + size)
+        weights = (query[:, part] @ key[:, part].T / size**0.5).softmax(1)
+        parts.append(weights @ value[:, part])
+    return layer.out(torch.cat(parts, dim=1))
+
+
+def test_guidance_weights_are_those_that_the_attention_uses() -> None:
+    layer = Attention(16, 1, 0.0).eval()
+    queries, memory = torch.randn(2, 6, 16), torch.randn(2, 9, 16)
+    mask = padding_mask(torch.tensor([9, 4]), 9)
+    value = layer.key_value(memory).chunk(2, dim=-1)[1]
+    by_hand = layer.out(layer.weights(queries, memory, mask) @ value)
+    torch.testing.assert_close(layer(queries, memory, mask), by_hand)
+
+
+def test_a_classifier_that_grows_keeps_its_old_logits() -> None:
+    classifier, features = LinearClassifier(8), torch.randn(5, 8)
+    classifier.grow(2)
+    before = classifier(features)
+    classifier.grow(3)
+    assert classifier.classes == 5
+    assert torch.equal(classifier(features)[:, :2], before)
+
+
+def test_standardize_gives_real_tokens_mean_zero_and_deviation_one() -> None:
+    tokens = 3 + 2 * torch.randn(200, 6, 5)
+    tokens[:, :, 4] = 7.0  # a channel that never changes
+    lengths = torch.randint(1, 7, (200,))
+    real = padding_mask(lengths, 6)
+    tokens[~real] = 1e3
+    norm = InputNorm("standardize", 5)
+    norm.fit(tokens.half(), lengths)
+    scaled = norm(tokens.half())[real]
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(5), atol=1e-3, rtol=0)
+    expected = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+    torch.testing.assert_close(scaled.std(0, correction=0), expected, atol=1e-3, rtol=0)
+
+
+def test_an_unknown_head_or_option_lists_the_valid_ones() -> None:
+    with pytest.raises(ConfigError, match="unknown head 'gided'; choose one of guided, concat"):
+        head_options("gided", {})
+    with pytest.raises(ConfigError, match=r"no setting 'layer'; choose from .*layers"):
+        head_options("guided", {"layer": 2})
+    with pytest.raises(ConfigError, match="pool cannot be 'max'; it takes one of mean, attention"):
+        head_options("guided", {"pool": "max"})
+
+
+def test_a_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"head\.width 20 is no multiple of head\.heads 8"):
+        make("guided", width=20)
