@@ -7,6 +7,7 @@ notices at once when this one is gone, even by kill -9.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -93,8 +94,9 @@ class Decoders:
                 continue
             if not worker.process.is_alive():
                 worker = self._replace(number)
-            worker.pipe.send(paths[started])
             worker.job, worker.deadline = started, time.monotonic() + self._patience_s
+            with contextlib.suppress(BrokenPipeError):  # died just now: _collect finds out
+                worker.pipe.send(paths[started])
             started += 1
         return started
 
@@ -105,12 +107,13 @@ class Decoders:
         multiprocessing.connection.wait(list(busy), timeout=max(0.0, patience_s))
         done: dict[int, Decoded] = {}
         for number, worker in enumerate(self._workers):
-            if worker.job is None:
+            job = worker.job
+            if job is None:
                 continue
             if worker.pipe.poll():
-                done[worker.job] = self._receive(number)
+                done[job] = self._receive(number)
             elif time.monotonic() >= worker.deadline:
-                done[worker.job] = Failure(f"decoding takes longer than {self._patience_s:g} s")
+                done[job] = Failure(f"decoding takes longer than {self._patience_s:g} s")
                 self._replace(number)
         return done
 

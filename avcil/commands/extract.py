@@ -1,0 +1,140 @@
+"""`avcil extract`: from clips to a cache of tokens."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avcil.commands.places import DATA, cache_path
+from avcil.extract.errors import ExtractError
+
+if TYPE_CHECKING:
+    import torch
+
+    from avcil.extract.pipeline import Summary
+
+SOME_CLIPS_FAILED = 3
+
+
+def extract(
+    dataset: Annotated[
+        str, typer.Option(help="demo; folder or csv for clips of your own.", show_default=False)
+    ],
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="The clips.  [default: DATA/DATASET/videos]", show_default=False),
+    ] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="The lists of clips; for csv, the table.", show_default=False),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="tiny.  [default: what suits the data set]", show_default=False),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="The cache.  [default: DATA/NAME/features.zarr]", show_default=False),
+    ] = None,
+    data: DATA = Path("data"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Frames a second that become tokens.  [default: 25; demo: 8]",
+            show_default=False,
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Length to which clips are cut.  [default: 10; demo: 2]",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Decoding processes.  [default: one a core]", show_default=False),
+    ] = None,
+    max_failures: Annotated[
+        str, typer.Option(help="Share of clips that may fail (20 clips always may).")
+    ] = "5%",
+) -> None:
+    """Run frozen encoders over clips once and keep their tokens in a cache.
+
+    Interrupt it whenever you like: the same command goes on where it stopped and does nothing
+    twice. A clip that cannot be decoded is noted with its reason and does not stop the others.
+    Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some clips failed.
+
+    Examples:
+        avcil extract --dataset demo
+        avcil extract --dataset folder --videos my-clips --encoder tiny --seconds 5
+    """
+    from avcil.extract.datasets import Where, benchmark
+    from avcil.extract.pipeline import Settings, extract
+
+    known = benchmark(dataset)
+    settings = Settings(
+        seconds=seconds or known.seconds,
+        visual_rate_hz=rate or known.visual_rate_hz,
+        workers=workers or os.cpu_count() or 1,
+        max_failures=_share(max_failures),
+    )
+    from avcil.extract.encoders import load_encoder
+
+    model = load_encoder(encoder or known.encoder, _device(device))
+    clips = known.load(Where(data=data, videos=videos, splits=splits))
+    path = cache or cache_path(data, clips.name)
+    summary = extract(clips, model, path, settings)
+    _show(summary)
+    if summary.failures:
+        raise typer.Exit(SOME_CLIPS_FAILED)
+
+
+def _share(text: str) -> float:
+    """Read "5%" or "0.05"."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise typer.BadParameter(
+            f"{text!r} is no share: write 5% or 0.05", param_hint="--max-failures"
+        )
+    return share
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ExtractError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ExtractError(
+            f"no device {name!r}: {torch.cuda.device_count()} CUDA devices are here; "
+            "choose auto or cpu"
+        )
+    return device
+
+
+def _show(summary: Summary) -> None:
+    """Print what was done and what failed."""
+    good = summary.clips - len(summary.failures)
+    print(
+        f"{good} of {summary.clips} clips are in {summary.path} "
+        f"({summary.encoded} new, {summary.duration_s:.1f} s)"
+    )
+    reasons = sorted(summary.failures.items())
+    for clip, reason in reasons[:20]:
+        print(f"failed: {clip}: {reason}")
+    if len(reasons) > 20:
+        print(f"and {len(reasons) - 20} more")

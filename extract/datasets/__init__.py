@@ -1,0 +1,57 @@
+"""The data sets by name: how each is found on disk, and what suits it by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from avcil.extract.datasets import demo, own
+from avcil.extract.datasets.base import Clip, Dataset, Where
+from avcil.extract.errors import DatasetError
+
+__all__ = ["DATASETS", "Benchmark", "Clip", "Dataset", "Where", "load_dataset"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """A data set that can be asked for by name."""
+
+    load: Callable[[Where], Dataset]
+    about: str
+    encoder: str = "sam-audio"
+    seconds: float = 10.0
+    """Nominal length of its clips."""
+    visual_rate_hz: float = 25.0
+
+
+DATASETS: dict[str, Benchmark] = {
+    "demo": Benchmark(
+        load=demo.load,
+        about="ten built-in classes, rendered on the spot",
+        encoder="tiny",
+        seconds=2.0,
+        visual_rate_hz=8.0,
+    ),
+    "folder": Benchmark(load=own.load_folder, about="DIR/<split>/<class>/* or DIR/<class>/*"),
+    "csv": Benchmark(load=own.load_csv, about="a table with the columns path,label,split"),
+}
+
+
+def benchmark(name: str) -> Benchmark:
+    """Return what is known about a data set.
+
+    Raises:
+        DatasetError: no data set has this name.
+    """
+    if name not in DATASETS:
+        raise DatasetError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def load_dataset(name: str, where: Where) -> Dataset:
+    """List the clips of a data set.
+
+    Raises:
+        DatasetError: no data set has this name, or files of it are missing or wrong.
+    """
+    return benchmark(name).load(where)
