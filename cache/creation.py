@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +63,7 @@ def _software() -> Mapping[str, str]:
 
 def create(path: Path, header: Header, manifest: Manifest) -> None:
     """Make the arrays, then the header: before it stands there is no cache."""
+    _clear(path)
     store = LocalStore(path)
     _write_manifest(store, manifest)
     for specs in header.arrays.values():
@@ -72,6 +74,13 @@ def create(path: Path, header: Header, manifest: Manifest) -> None:
     _shard_array(store, header, "status", "uint8", Status.WAITING)
     (path / RECORDS).mkdir(parents=True, exist_ok=True)
     replace_file(path / ROOT, dump_header(header))
+
+
+def _clear(path: Path) -> None:
+    """Remove the arrays of a creation that was killed; the lock, which we hold, stays."""
+    for metadata in path.glob(f"*/{ROOT}"):
+        metadata.unlink()
+        shutil.rmtree(metadata.parent / "c", ignore_errors=True)
 
 
 def _write_manifest(store: LocalStore, manifest: Manifest) -> None:
@@ -92,7 +101,6 @@ def _write_manifest(store: LocalStore, manifest: Manifest) -> None:
             filters=None,
             fill_value=0,
             config={"write_empty_chunks": True},
-            overwrite=True,
         )
         array[:] = column
 
@@ -123,7 +131,6 @@ def _token_array(store: LocalStore, header: Header, spec: ArraySpec) -> None:
         filters=None,
         fill_value=spec.fill,
         config={"write_empty_chunks": True},
-        overwrite=True,
     )
 
 
@@ -138,5 +145,4 @@ def _shard_array(store: LocalStore, header: Header, name: str, dtype: str, fill:
         filters=None,
         fill_value=fill,
         config={"write_empty_chunks": True},
-        overwrite=True,
     )

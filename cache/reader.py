@@ -54,6 +54,7 @@ class FeatureStore:
         self.encoding: Encoding = header.encoding
         self.status: NDArray[np.uint8] = rows.status  # [N] of avcil.cache.records.Status
         self.lengths: dict[Modality, NDArray[np.int64]] = rows.lengths  # [N] each
+        self._error = rows.error
         self.failures: dict[str, str] = rows.failures
         """Why clips have no tokens, by clip id."""
 
@@ -127,6 +128,13 @@ class FeatureStore:
         np.take(self.lengths["audio"], wanted, out=clips.audio_lengths)
         np.take(self.manifest.labels, wanted, out=clips.labels)
         return clips
+
+    def rounding(self) -> dict[Modality, float]:
+        """Return the relative error of what is stored, by modality: |stored - true| / |true|."""
+        return {
+            modality: float(np.sqrt(sums[0] / sums[1])) if sums[1] else 0.0
+            for modality, sums in self._error.items()
+        }
 
     def describe(self, row: int) -> str:
         """Name a clip in a message."""

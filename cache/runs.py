@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from avcil.cache.files import Files
 from avcil.cache.numbers import ArraySpec
-from avcil.cache.schema import ShardDamaged
-from avcil.cache.shards import Checksums, damage_text
+from avcil.cache.shards import Checksums, Damage, damage
 
 RUN_BYTES = 8 << 20
 
@@ -67,5 +66,5 @@ class ZarrRuns:
                 raise self._damaged(row, "it is missing, or not the clip that was committed")
         return clips
 
-    def _damaged(self, row: int, what: str) -> ShardDamaged:
-        return ShardDamaged(damage_text(self._where, self._name(row), what))
+    def _damaged(self, row: int, what: str) -> Damage:
+        return damage(self._where, self._name(row), what)

@@ -71,9 +71,15 @@ class CacheUnwritable(CacheError, OSError):
 class ShardMissing(CacheError, FileNotFoundError):
     """The file of a committed shard is gone."""
 
+    what = ""
+    """The damage in a few words, without place and remedy."""
+
 
 class ShardDamaged(CacheError, ValueError):
     """The bytes of a committed shard are not those that were written."""
+
+    what = ""
+    """The damage in a few words, without place and remedy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +113,7 @@ class Storage:
     """How numbers lie on disk. The writer chooses, the reader follows."""
 
     numbers: Numbers = "float16"
-    """int8 halves the size, at 40 to 100 times the rounding error of float16."""
+    """int8 halves the size, at 40 to 120 times the rounding error of float16."""
     scales: Scales = "group"
     """What shares one int8 scale: 64 channels of a token, or one channel of a whole clip."""
     compression: Compression = "none"

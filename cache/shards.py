@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from avcil.cache.layout import Header
 from avcil.cache.numbers import ArraySpec
-from avcil.cache.schema import CacheError, ShardDamaged, ShardMissing
+from avcil.cache.schema import ShardDamaged, ShardMissing
 
 CHECKSUM_BYTES = 4
 CALL_BYTES = 2 << 20  # a call's clips still lie in the CPU cache when they are checked
@@ -36,6 +36,7 @@ OPEN_SHARDS = 64
 
 Checksums = NDArray[np.uint32]  # [N] of one array, by row
 Bytes = NDArray[np.uint8]
+Damage = ShardDamaged | ShardMissing
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class ShardFiles:
         try:
             return self._open(piece.shard)
         except FileNotFoundError as error:
-            raise ShardMissing(self._text(piece, 0, "the file is gone")) from error
+            raise self._damaged(piece, 0, "the file is gone", ShardMissing) from error
         except ValueError as error:
             raise self._damaged(piece, 0, str(error)) from error
 
@@ -173,19 +174,27 @@ class ShardFiles:
     def _row(self, piece: Piece, i: int) -> int:
         return piece.shard * self._header.shard_clips + piece.inner[i]
 
-    def _damaged(self, piece: Piece, i: int, what: str) -> CacheError:
-        return ShardDamaged(self._text(piece, i, what))
+    def _damaged(
+        self,
+        piece: Piece,
+        i: int,
+        what: str,
+        kind: type[ShardDamaged | ShardMissing] = ShardDamaged,
+    ) -> Damage:
+        where = str(self._path(piece.shard))
+        return damage(where, self._name(self._row(piece, i)), what, kind)
 
-    def _text(self, piece: Piece, i: int, what: str) -> str:
-        return damage_text(str(self._path(piece.shard)), self._name(self._row(piece, i)), what)
 
-
-def damage_text(where: str, clip: str, what: str) -> str:
-    """Say which clip is damaged, how, and the way out."""
-    return (
+def damage(
+    where: str, clip: str, what: str, kind: type[ShardDamaged | ShardMissing] = ShardDamaged
+) -> Damage:
+    """Return the error that says which clip is damaged, how, and the way out."""
+    error = kind(
         f"{where}: {clip} cannot be read: {what}; run `avcil cache verify --repair`, "
         "then `avcil extract` again"
     )
+    error.what = what
+    return error
 
 
 def _view(array: Bytes) -> memoryview:

@@ -1,0 +1,79 @@
+"""Mark what `verify` found damaged, so that the next extraction redoes those clips alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.storage import LocalStore
+
+from avcil.cache.files import Files
+from avcil.cache.layout import LOCK, Header
+from avcil.cache.lock import WriteLock
+from avcil.cache.opening import read_record
+from avcil.cache.records import Record, Status, dump_record, record_key, replace_file
+from avcil.cache.schema import ShardDamaged
+from avcil.cache.verify import PER_SHARD, Damage, Report, verify
+from avcil.cache.writer import writable
+
+
+def verify_and_repair(path: Path | str) -> Report:
+    """Verify a local cache, then mark its damaged clips; nothing is marked where all is well.
+
+    Raises:
+        CacheBusy: another process is writing it.
+        CacheUnwritable: the folder is read-only or the disk full.
+        CacheNotFound, SchemaMismatch, ShardDamaged: see `verify`.
+    """
+    report = verify(path)
+    if not report.damages:
+        return report
+    folder = Path(path)
+    with writable(folder):
+        lock = WriteLock.acquire(folder / LOCK)
+        try:
+            _mark(folder, verify(path))  # again: now that nobody else can write
+        finally:
+            lock.release()
+    return report
+
+
+def _mark(folder: Path, report: Report) -> None:
+    by_shard: dict[int, list[Damage]] = defaultdict(list)
+    for damage in report.damages:
+        by_shard[damage.shard].append(damage)
+    for shard, damages in by_shard.items():
+        _mark_shard(folder, report.header, shard, damages)
+
+
+def _mark_shard(folder: Path, header: Header, shard: int, damages: list[Damage]) -> None:
+    """Give a shard a record that lists its damaged clips; without a good clip, none at all."""
+    path = folder / record_key(shard)
+    try:
+        record = read_record(Files.at(folder), header, shard)
+    except ShardDamaged:
+        record = None
+    rows = {damage.row for damage in damages} - {None}
+    if record is None or rows.issuperset(header.rows(shard)):
+        path.unlink(missing_ok=True)
+        return
+    span = header.rows(shard)
+    status = [
+        int(Status.REDO) if row in rows else state
+        for row, state in zip(span, record.status, strict=True)
+    ]
+    record = replace(record, status=status)
+    replace_file(path, dump_record(record))
+    _rewrite_small(folder, header, record)
+
+
+def _rewrite_small(folder: Path, header: Header, record: Record) -> None:
+    span = header.rows(record.shard)
+    values = (record.lengths["visual"], record.lengths["audio"], record.status)
+    for name, content in zip(PER_SHARD, values, strict=True):
+        array = zarr.open_array(LocalStore(folder), path=name, mode="r+")
+        (folder / name / "c" / str(record.shard)).unlink(missing_ok=True)  # it may be unreadable
+        array[span.start : span.stop] = np.array(content, array.dtype)
