@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,12 @@ class Results:
     seconds: list[float] = field(default_factory=list)
     """[k] spent on task k, evaluation included."""
     versions: dict[str, str] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
+    """[true class][class answered] test clips after the last task, classes in learning order."""
+    leak_free_total: list[int] = field(default_factory=list)
+    """[T] test clips of each task that share no source video with a training clip."""
+    leak_free_correct: list[list[int]] = field(default_factory=list)
+    """[k][i] as `correct`, of those clips; empty where no clip leaks."""
 
     @property
     def complete(self) -> bool:
@@ -138,6 +144,26 @@ class Results:
     def matrix(self) -> AccuracyMatrix:
         """The accuracy matrix of the tasks done so far."""
         return AccuracyMatrix(self.correct, self.total)
+
+    @property
+    def leak_free(self) -> AccuracyMatrix | None:
+        """The accuracy matrix without leaking test clips; None where it was not counted."""
+        if len(self.leak_free_correct) < len(self.correct):
+            return None
+        return AccuracyMatrix(self.leak_free_correct, self.leak_free_total)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch:
+    """One line of `metrics.jsonl`."""
+
+    task: int
+    epoch: int
+    lr: float
+    seconds: float
+    validation_accuracy: float | None
+    losses: dict[str, float]
+    """Mean of each term over the batches of the epoch, unweighted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +209,34 @@ def read_run(folder: Path) -> Run:
             raise RunDamaged(f"{folder} holds run format {found!r}, this version reads {FORMAT}")
         cache = CacheIdentity(**stored.pop("cache"))
         results = Results(cache=cache, **stored)
-        _ = results.matrix  # checks the counts
+        _ = results.matrix, results.leak_free  # checks the counts
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, RunDamaged):
             raise
         raise RunDamaged(f"{folder} is not a readable run: {error}") from error
     return Run(folder, config, results)
+
+
+def read_metrics(folder: Path) -> list[Epoch]:
+    """Read what each epoch of a run measured, in order.
+
+    Raises:
+        RunDamaged: the file is missing, or names the line that cannot be read.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise RunDamaged(f"{path} cannot be read: {error}") from error
+    names = [each.name for each in fields(Epoch)]
+    epochs: list[Epoch] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            stored = json.loads(line)
+            epochs.append(Epoch(**{name: stored[name] for name in names}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunDamaged(f"{path}, line {number}, is not an epoch: {error!r}") from error
+    return epochs
 
 
 def find_runs(root: Path) -> list[Path]:

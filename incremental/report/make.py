@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from avcil.incremental.report import formats
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.report import compare, export, latex, paper, text
+from avcil.incremental.report.check import check_all, check_table
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.published import BUILT_IN, Target, read_targets
 from avcil.incremental.report.rows import Benchmark, benchmarks
-from avcil.incremental.report.tables import overview
+from avcil.incremental.report.tables import Table, overview
 from avcil.progress import log
 
-Format = Literal["table", "markdown", "csv"]
+Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+TABLES = ("overview", "methods", "losses", "modalities", "tasks", "pairs", "caches")
+"""Names of tables, in the order in which they are printed."""
+ACROSS = ("tasks", "caches")
+"""Tables that compare benchmarks."""
 
 
-def make_report(roots: Sequence[Path], form: Format = "table", output: Path | None = None) -> None:
+def make_report(
+    roots: Sequence[Path],
+    form: Format = "table",
+    output: Path | None = None,
+    names: Sequence[str] = ("overview",),
+) -> None:
     """Report all finished runs below some folders, on standard output or into a file.
 
     Runs that are damaged, unfinished or repeated are named on standard error and left out.
+
+    Args:
+        roots: run folders, or folders that hold some.
+        form: how it is written.
+        output: the file; None is standard output.
+        names: tables to write, or `all`. CSV, JSON and the page hold everything at any rate.
+
+    Raises:
+        NoRuns: there is no finished run.
+        ConfigError: there is no table of that name.
+    """
+    chosen = choose(names)
+    found = find(roots)
+    if output is None:
+        color = form == "table" and sys.stdout.isatty()
+        sys.stdout.write(render(found, form, chosen, color))
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(render(found, form, chosen), "utf-8")
+        log(f"wrote {output}")
+
+
+def find(roots: Sequence[Path]) -> list[Benchmark]:
+    """Return the benchmarks below some folders, and name on standard error what is left out.
 
     Raises:
         NoRuns: there is no finished run.
@@ -28,20 +64,98 @@ def make_report(roots: Sequence[Path], form: Format = "table", output: Path | No
     found, repeats = benchmarks(gathered.runs)
     for line in [*gathered.left_out, *repeats]:
         log(f"left out: {line}")
-    if output is None:
-        terminal = form == "table" and sys.stdout.isatty()
-        sys.stdout.write(render(found, form, color=terminal))
-    else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(render(found, form), "utf-8")
-        log(f"wrote {output}")
+    return found
 
 
-def render(found: Sequence[Benchmark], form: Format, color: bool = False) -> str:
+def check_report(roots: Sequence[Path], targets: str, tolerance: float) -> bool:
+    """Print how re-run figures hold against targets; True when every one does.
+
+    Args:
+        roots: run folders, or folders that hold some.
+        targets: a CSV file, or `published` for the figures of the papers.
+        tolerance: percentage points, to both sides.
+
+    Raises:
+        NoRuns: there is no finished run.
+        ConfigError: the targets cannot be read, or none is about a dataset at hand.
+    """
+    stated = read_targets(None if targets == BUILT_IN else Path(targets))
+    found = find(roots)
+    checks = check_all(stated, found, tolerance)
+    if not checks:
+        datasets = sorted({benchmark.cache.dataset for benchmark in found})
+        raise ConfigError(
+            f"no target in {targets!r} is about {', '.join(datasets)}: name another file of targets"
+        )
+    sys.stdout.write(text.terminal([check_table(checks, tolerance)], color=sys.stdout.isatty()))
+    return all(check.holds for check in checks)
+
+
+def choose(names: Sequence[str]) -> list[str]:
+    """Return the names of tables in the order of printing.
+
+    Raises:
+        ConfigError: there is no table of that name.
+    """
+    unknown = [name for name in names if name not in (*TABLES, "all")]
+    if unknown:
+        raise ConfigError(f"unknown table {unknown[0]!r}; choose from all, {', '.join(TABLES)}")
+    return [name for name in TABLES if name in names or "all" in names]
+
+
+def render(
+    found: Sequence[Benchmark],
+    form: Format,
+    names: Sequence[str] = ("overview",),
+    color: bool = False,
+) -> str:
     """Return the report as text; `color` for a terminal that shows bold and underlined."""
     if form == "csv":
-        return formats.comma_separated(found)
-    tables = [overview(benchmark) for benchmark in found]
+        return export.comma_separated(found)
+    if form == "json":
+        return export.as_json(found)
+    if form == "html":
+        from avcil.incremental.report.page import page
+
+        own = [name for name in TABLES if name not in ACROSS]
+        sections = [(benchmark, make_tables([benchmark], own)) for benchmark in found]
+        return page(sections, make_tables(found, ACROSS))
+    tables = make_tables(found, names)
     if form == "markdown":
-        return formats.markdown(tables)
-    return formats.terminal(tables, color=color)
+        return text.markdown(tables)
+    if form == "latex":
+        return latex.document(tables)
+    return text.terminal(tables, color=color)
+
+
+def make_tables(found: Sequence[Benchmark], names: Sequence[str]) -> list[Table]:
+    """Return the tables of these names that the runs can fill, table by table."""
+    targets = read_targets()
+    return [table for name in names for table in _tables(name, found, targets) if table]
+
+
+def _tables(name: str, found: Sequence[Benchmark], targets: Sequence[Target]) -> list[Table | None]:
+    """Return one kind of table: of each benchmark, or of each group that it compares."""
+    if name == "tasks":
+        return [paper.tasks_table(group, targets) for group in _groups(found, lambda b: b.cache)]
+    if name == "caches":
+        same = _groups(found, lambda b: (b.cache.dataset, b.sizes))
+        return [compare.caches_table(group) for group in same]
+    kinds: dict[str, Callable[[Benchmark], Table | None]] = {
+        "overview": overview,
+        "methods": lambda benchmark: paper.methods_table(benchmark, targets),
+        "losses": lambda benchmark: paper.losses_table(benchmark, targets),
+        "modalities": lambda benchmark: paper.modalities_table(benchmark, targets),
+        "pairs": compare.pairs_table,
+    }
+    return [kinds[name](benchmark) for benchmark in found]
+
+
+def _groups(
+    found: Sequence[Benchmark], key: Callable[[Benchmark], Hashable]
+) -> list[list[Benchmark]]:
+    """Return benchmarks that share a key, in order of first sight."""
+    groups: dict[Hashable, list[Benchmark]] = {}
+    for benchmark in found:
+        groups.setdefault(key(benchmark), []).append(benchmark)
+    return list(groups.values())

@@ -21,6 +21,9 @@ CHANCE = frozenset({"seed", "order_seed", "class_order"})
 """Fields of a configuration that make another run of the same row."""
 UPPER_BOUND = "joint"
 """This method sees all clips of all tasks again: a bound to compare with, not a competitor."""
+LOSSES = "losses."
+OF_THE_CACHE = frozenset({"dataset", "fingerprint", "rows"})
+"""Fields of a configuration that say which cache; the benchmark names it, so labels do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,17 @@ class Row:
         return str(self.settings["modality"])
 
     @property
+    def usual_head(self) -> bool:
+        """True for the default head, and for the head that method or modality brings."""
+        return self.head in {"guided", self.method, self.modality}
+
+    @property
+    def switched_off(self) -> tuple[str, ...]:
+        """Loss terms of weight 0."""
+        terms = (name for name in self.settings if name.startswith(LOSSES))
+        return tuple(name.removeprefix(LOSSES) for name in terms if self.settings[name] == 0)
+
+    @property
     def competes(self) -> bool:
         """False for the upper bound."""
         return self.method != UPPER_BOUND
@@ -99,6 +113,20 @@ class Row:
         """Average forgetting, percentage points; NaN for a single task."""
         return self.summary(lambda matrix: matrix.average_forgetting)
 
+    @cached_property
+    def validation(self) -> float:
+        """Mean validation accuracy over steps and runs: what a choice between rows may look at."""
+        return statistics.fmean(
+            statistics.fmean(run.results.validation_accuracy or [0.0]) for run in self.runs
+        )
+
+    @cached_property
+    def leak_free(self) -> Summary | None:
+        """Mean accuracy on test clips that do not leak, per cent; None unless every run has it."""
+        matrices = [run.results.leak_free for run in self.runs]
+        values = [matrix.mean_accuracy for matrix in matrices if matrix]
+        return summarise(values) if len(values) == len(matrices) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
@@ -117,6 +145,11 @@ class Benchmark:
         each = str(most) if fewest == most else f"{fewest} to {most}"
         tasks = "1 task" if len(self.sizes) == 1 else f"{len(self.sizes)} tasks"
         return f"{tasks} of {each} classes"
+
+
+def details(row: Row) -> str:
+    """Return what a label adds to the name of the method: `, memory=20`, or nothing."""
+    return row.label.removeprefix(short_name(row))
 
 
 def class_order(run: Run) -> tuple[str, ...]:
@@ -141,6 +174,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+_Protocol: TypeAlias = tuple[CacheIdentity, str, tuple[int, ...]]
+"""The cache, its list of clips, and the classes of each task: what runs must share to compare."""
+
+
 def benchmarks(runs: Iterable[Run]) -> tuple[list[Benchmark], list[str]]:
     """Group runs into benchmarks of rows.
 
@@ -148,12 +185,14 @@ def benchmarks(runs: Iterable[Run]) -> tuple[list[Benchmark], list[str]]:
         The benchmarks by dataset, encoder and number of tasks, and one line for every run that is
         left out because another run of the same row, seed and class order is counted already.
     """
-    groups: dict[tuple[CacheIdentity, tuple[int, ...]], list[Run]] = defaultdict(list)
+    groups: dict[_Protocol, list[Run]] = defaultdict(list)
     for run in runs:
-        groups[run.results.cache, tuple(len(task) for task in run.results.tasks)].append(run)
+        sizes = tuple(len(task) for task in run.results.tasks)
+        groups[run.results.cache, str(run.config.get("rows")), sizes].append(run)
     repeats: list[str] = []
     found = [
-        Benchmark(cache, sizes, _rows(group, repeats)) for (cache, sizes), group in groups.items()
+        Benchmark(cache, sizes, _rows(group, repeats))
+        for (cache, _, sizes), group in groups.items()
     ]
     return sorted(found, key=_benchmark_order), repeats
 
@@ -174,29 +213,41 @@ def _rows(runs: Iterable[Run], repeats: list[str]) -> list[Row]:
             repeats.append(f"{run.folder} repeats {first.folder}, same settings, seed and order")
         settings.setdefault(key, flatten(kept))
     rows = [Row(list(group.values()), settings[key]) for key, group in groups.items()]
-    return sorted(_named(rows), key=lambda row: (-row.accuracy.mean, row.label))
+    return sorted(named(rows), key=lambda row: (-row.accuracy.mean, row.label))
 
 
-def _named(rows: Sequence[Row]) -> list[Row]:
+def named(rows: Sequence[Row]) -> list[Row]:
     """Label each row by its method, and by every setting in which rows of that name differ."""
-    names = [_short_name(row) for row in rows]
+    names = [short_name(row) for row in rows]
     labelled: list[Row] = []
     for row, name in zip(rows, names, strict=True):
         rivals = [rival.settings for rival, other in zip(rows, names, strict=True) if other == name]
-        details = [f"{key}={row.settings.get(key)}" for key in _differences(rivals)]
-        labelled.append(Row(row.runs, row.settings, ", ".join([name, *details])))
+        details = [_spell(key, row.settings, rivals) for key in _differences(rivals)]
+        label = ", ".join([name, *(detail for detail in details if detail)])
+        labelled.append(Row(row.runs, row.settings, label))
     return labelled
 
 
-def _short_name(row: Row) -> str:
+def _spell(name: str, settings: Settings, rivals: Sequence[Settings]) -> str:
+    """Return a setting as it reads in a label; a loss is named where it is off, not where on."""
+    value = settings.get(name)
+    if name.startswith(LOSSES):
+        if value == 0:
+            return f"without {name.removeprefix(LOSSES)}"
+        if len({rival.get(name) for rival in rivals} - {0, None}) < 2:
+            return ""
+    return f"{name}={value}"
+
+
+def short_name(row: Row) -> str:
     """Return the method with its modality and head where those are not the usual ones."""
     extras = [row.modality] if row.modality != "av" else []
-    if row.head not in {"guided", row.method, row.modality}:
+    if not row.usual_head:
         extras.append(f"{row.head} head")
     return f"{row.method} ({', '.join(extras)})" if extras else row.method
 
 
 def _differences(rivals: Sequence[Settings]) -> list[str]:
     """Return the names of the settings that are not the same everywhere."""
-    names = sorted(set().union(*rivals))
+    names = sorted(set().union(*rivals) - OF_THE_CACHE)
     return [name for name in names if len({json.dumps(rival.get(name)) for rival in rivals}) > 1]

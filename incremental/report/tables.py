@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from avcil.incremental.report.rows import Benchmark, Row, Summary
+from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order
 from avcil.incremental.results import CacheIdentity
 
 DECIMALS = 2
@@ -48,6 +48,13 @@ class Column:
     figure: bool = True
     best: Callable[[Sequence[float]], float] | None = None
     """`max` or `min` where the best cells are marked."""
+    group: str = ""
+    """Heading above several columns, such as `published`."""
+
+    @property
+    def heading(self) -> str:
+        """Title with its group, for formats that have one line of headings."""
+        return f"{self.group} {self.title}".strip()
 
 
 @dataclass(slots=True)
@@ -60,6 +67,13 @@ class Table:
     columns: list[Column]
     rows: list[list[Cell]]
     notes: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    """What to run to fill the empty cells."""
+
+    @property
+    def short(self) -> str:
+        """The title without cache and protocol, where a heading above says them."""
+        return ". ".join(self.title.split(". ")[: 2 if self.title.startswith("Table ") else 1])
 
 
 def figure_cell(summary: Summary) -> Cell:
@@ -119,35 +133,84 @@ def cache_notes(cache: CacheIdentity) -> list[str]:
 
 def overview(found: Benchmark) -> Table:
     """Return all rows of a benchmark, best mean accuracy first."""
-    several = any(row.orders > 1 for row in found.rows)
+    extra = _extra_columns(found.rows)
     columns = [
         Column("method", figure=False),
         Column("mean accuracy", best=max),
         Column("avg. forgetting", best=min),
         Column("seeds"),
-        *([Column("orders")] if several else []),
+        *(column for column, _ in extra),
     ]
-    rows = [_overview_row(row, several) for row in found.rows]
+    rows = [
+        [
+            Cell(row.label),
+            figure_cell(row.accuracy),
+            figure_cell(row.forgetting),
+            count_cell(row.seeds),
+        ]
+        + [make(row) for _, make in extra]
+        for row in found.rows
+    ]
     mark_best(columns, rows, [row.competes for row in found.rows])
     title = f"{name_cache(found.cache)}: {found.protocol}"
-    notes = [*cache_notes(found.cache), DEFINITIONS, *_row_notes(found.rows)]
-    return Table("overview", title, columns, rows, notes)
+    return Table("overview", title, columns, rows, benchmark_notes(found))
 
 
-def _overview_row(row: Row, orders: bool) -> list[Cell]:
-    cells = [
-        Cell(row.label),
-        figure_cell(row.accuracy),
-        figure_cell(row.forgetting),
-        Cell(str(row.seeds), row.seeds),
-    ]
-    return [*cells, Cell(str(row.orders), row.orders)] if orders else cells
+def count_cell(count: int) -> Cell:
+    """Return a whole number."""
+    return Cell(str(count), count)
 
 
-def _row_notes(rows: Sequence[Row]) -> list[str]:
-    """Return how the deviation is to be read, and what does not compare."""
-    orders = "seeds and class orders together" if any(row.orders > 1 for row in rows) else "seeds"
-    notes = [f"In per cent; mean ± sample deviation (n - 1) over the runs of a row: {orders}."]
+def _extra_columns(rows: Sequence[Row]) -> list[tuple[Column, Callable[[Row], Cell]]]:
+    """Return the columns that only some reports need."""
+    extra: list[tuple[Column, Callable[[Row], Cell]]] = []
+    if any(row.orders > 1 for row in rows):
+        extra.append((Column("orders"), lambda row: count_cell(row.orders)))
+    if any(row.leak_free for row in rows):
+        extra.append((Column("leak-free accuracy", best=max), _leak_free_cell))
+    return extra
+
+
+def _leak_free_cell(row: Row) -> Cell:
+    return figure_cell(row.leak_free) if row.leak_free else Cell(NOTHING)
+
+
+def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list[str]:
+    """Return the footnotes of a table: definitions, protocol, and what does not compare."""
+    rows = found.rows if rows is None else rows
+    notes = [*cache_notes(found.cache), DEFINITIONS]
+    if not rows:
+        return notes
+    notes += [_protocol_note(rows), _deviation_note(rows)]
     if any(not row.competes for row in rows):
         notes.append("joint trains on all clips of all tasks seen: an upper bound, not ranked.")
+    if any(row.leak_free for row in rows):
+        notes.append(
+            "Leak-free accuracy: mean accuracy on the test clips that share no source video with a "
+            "training clip."
+        )
+    if len({frozenset(chance(run) for run in row.runs) for row in rows}) > 1:
+        notes.append(
+            "The rows were not all run with the same seeds and class orders; the comparison of "
+            "pairs uses only those that two rows share."
+        )
     return notes
+
+
+def _protocol_note(rows: Sequence[Row]) -> str:
+    """Return the settings that a reader asks for first, with every value that occurs."""
+    parts = []
+    for name in ("recipe", "epochs", "memory"):
+        values = sorted({str(row.settings[name]) for row in rows if name in row.settings})
+        if values:
+            parts.append(f"{name} {'/'.join(values)}")
+    orders = len({class_order(run) for row in rows for run in row.runs})
+    parts.append("one class order" if orders == 1 else f"{orders} class orders")
+    return f"Protocol: {', '.join(parts)}."
+
+
+def _deviation_note(rows: Sequence[Row]) -> str:
+    """Return how the deviation is to be read."""
+    several = any(row.orders > 1 for row in rows)
+    over = "seeds and class orders together" if several else "seeds"
+    return f"In per cent; mean ± sample deviation (n - 1) over the runs of a row: {over}."
