@@ -79,8 +79,8 @@ def read_manifest(files: Files, header: Header) -> Manifest:
         manifest = _manifest(header, *arrays)
     except (ValueError, LookupError, RuntimeError, FileNotFoundError) as error:
         raise _unlisted(files, str(error)) from error
-    if manifest_digest(manifest) != header.manifest:
-        raise _unlisted(files, "its SHA-256 is not the one in the header")
+    if len(manifest) != header.clips or manifest_digest(manifest) != header.manifest:
+        raise _unlisted(files, "it is not the one that the header describes")
     return manifest
 
 

@@ -71,9 +71,8 @@ def parse_record(raw: bytes, header: Header, shard: int, where: str) -> Record:
         ShardDamaged: the file is damaged, or not that of this shard.
     """
     try:
-        file = json.loads(raw)
-        record = Record(**file["record"])
-        intact = google_crc32c.value(_canonical(file["record"])) == file["crc32c"]
+        record = Record(**json.loads(raw)["record"])
+        intact = dump_record(record) == raw
     except (ValueError, LookupError, TypeError) as error:
         raise _damaged(where, shard, str(error)) from error
     if not intact:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import zarr
 from zarr.storage import LocalStore
 
 from avcil.cache.files import Files
@@ -17,7 +16,7 @@ from avcil.cache.opening import read_record
 from avcil.cache.records import Record, Status, dump_record, record_key, replace_file
 from avcil.cache.schema import ShardDamaged
 from avcil.cache.verify import PER_SHARD, Damage, Report, verify
-from avcil.cache.writer import writable
+from avcil.cache.writer import open_for_writing, writable
 
 
 def verify_and_repair(path: Path | str) -> Report:
@@ -74,6 +73,6 @@ def _rewrite_small(folder: Path, header: Header, record: Record) -> None:
     span = header.rows(record.shard)
     values = (record.lengths["visual"], record.lengths["audio"], record.status)
     for name, content in zip(PER_SHARD, values, strict=True):
-        array = zarr.open_array(LocalStore(folder), path=name, mode="r+")
+        array = open_for_writing(LocalStore(folder), name)
         (folder / name / "c" / str(record.shard)).unlink(missing_ok=True)  # it may be unreadable
         array[span.start : span.stop] = np.array(content, array.dtype)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import zarr
 from zarr.storage import LocalStore
@@ -177,13 +177,15 @@ class CacheWriter:
     def _write(self, block: Block) -> None:
         span = self.rows(block.shard)
         for name, content in block.arrays().items():
-            array = zarr.open_array(self._store, path=name, mode="r+", config=_WRITE_ALL)
-            array[span.start : span.stop] = content
+            open_for_writing(self._store, name)[span.start : span.stop] = content
             ending = "/0" * (content.ndim - 1)
             _sync(self._path / name, f"c/{block.shard}{ending}")
 
 
-_WRITE_ALL = {"write_empty_chunks": True}  # of a clip of zeros as well: an absent one is an error
+def open_for_writing(store: LocalStore, name: str) -> zarr.Array[Any]:
+    """Open an array that stores every chunk; by itself Zarr leaves out those of fill value."""
+    array = zarr.open_array(store, path=name, mode="r+")
+    return array.with_config({"write_empty_chunks": True})  # open_array ignores its `config`
 
 
 def check_rows(folder: Path, header: Header, manifest: Manifest) -> None:
