@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from avcil import __version__
+from avcil.commands.demo import demo
+from avcil.commands.extract import extract
 from avcil.commands.report import report
 from avcil.commands.train import train
 from avcil.errors import AvcilError
@@ -20,12 +22,14 @@ app = typer.Typer(
     name="avcil",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("extract")(extract)
 app.command("train")(train)
 app.command("report")(report)
+app.command("demo")(demo)
 
 
 def _print_version(wanted: bool) -> None:

@@ -126,7 +126,7 @@ class Fit:
         terms = self.method.loss(batch, self.network(batch), old, self.task)
         weighted = [self.config.losses[name] * term for name, term in terms.items()]
         optimizer.zero_grad(set_to_none=True)
-        torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack(weighted).sum().backward()
         optimizer.step()
         return ((name, term.detach()) for name, term in terms.items())
 

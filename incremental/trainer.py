@@ -123,8 +123,9 @@ class Trainer:
 
     def _enter(self, task: Task, clips: TokenSet) -> tuple[Network, Network | None]:
         """Return the network to train, grown, and the frozen network of the previous task."""
-        torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
         previous = self._previous(task)
+        # After the line above, which draws weights only when a resumed run rebuilds the network.
+        torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
         if previous is None:
             network, teacher = self._new_network(), None
             network.visual_norm.fit(clips.visual, clips.visual_lengths)

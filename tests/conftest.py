@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from avcil.cache.reader import FeatureStore
-from avcil.cache.schema import Encoding, Failure, Manifest, Split, Tokens
+from avcil.cache.schema import Clips, Encoding, Manifest, Split, Tokens
 from avcil.cache.writer import CacheWriter
 
 TOY = Encoding(
@@ -44,17 +46,11 @@ def toy_tokens(label: int, rng: np.random.Generator) -> Tokens:
     return Tokens(visual, audio)
 
 
-def write_toy_cache(path: Path, poison: Iterable[str] = ()) -> Path:
-    """Write the toy cache; the clips named in `poison` are NaN throughout."""
-    manifest, rng, bad = toy_manifest(), np.random.default_rng(0), set(poison)
+def write_toy_cache(path: Path) -> Path:
+    manifest, rng = toy_manifest(), np.random.default_rng(0)
     with CacheWriter.open(path, manifest, TOY) as writer:
         for shard in writer.pending():
-            clips: list[Tokens | Failure] = []
-            for row in writer.rows(shard):
-                tokens = toy_tokens(int(manifest.labels[row]), rng)
-                if manifest.ids[row] in bad:
-                    tokens = Tokens(tokens.visual * np.nan, tokens.audio * np.nan)
-                clips.append(tokens)
+            clips = [toy_tokens(int(manifest.labels[row]), rng) for row in writer.rows(shard)]
             writer.commit(shard, clips)
     return path
 
@@ -69,13 +65,25 @@ def toy_store(toy_cache: Path) -> FeatureStore:
     return FeatureStore.open(toy_cache)
 
 
-@pytest.fixture(scope="session")
-def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[str]], FeatureStore]:
-    """Make a toy cache in which some clips are NaN."""
+class PoisonedStore:
+    """A store in which some clips are NaN, which no cache on disk can hold."""
 
-    def make(ids: Iterable[str]) -> FeatureStore:
-        return FeatureStore.open(
-            write_toy_cache(tmp_path_factory.mktemp("poison") / "features.zarr", ids)
-        )
+    def __init__(self, store: FeatureStore, ids: Iterable[str]) -> None:
+        self.store = store
+        bad = set(ids)
+        self.bad = np.array([clip in bad for clip in store.manifest.ids])
 
-    return make
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def load(self, rows: NDArray[np.int64]) -> Clips:
+        clips = self.store.load(rows)
+        clips.visual[self.bad[rows]] = np.nan
+        clips.audio[self.bad[rows]] = np.nan
+        return clips
+
+
+@pytest.fixture
+def poisoned(toy_store: FeatureStore) -> Callable[[Iterable[str]], FeatureStore]:
+    """Make a toy store in which the named clips are NaN."""
+    return lambda ids: cast(FeatureStore, PoisonedStore(toy_store, ids))

@@ -45,18 +45,18 @@ def train(
         bool, typer.Option("--show-config", help="Print the resolved settings and stop.")
     ] = False,
 ) -> None:
-    r"""Train heads on cached tokens, task by task.
+    """Train heads on cached tokens, task by task.
 
     Every method, seed and setting is a run of its own, kept in a folder below --runs. A run that is
     done is not trained again; one that was interrupted goes on where it stopped.
 
-    \b
-    Examples:
-      avcil train --dataset vs100                        the paper's method, one seed
-      avcil train --method guided,finetune,joint --seeds 0,1,2
-      avcil train --modality audio                       the head hears but does not see
-      avcil train --set losses.feature=0                 without feature distillation
-      avcil train --show-config                          print every setting, train nothing
+    ```
+    avcil train --dataset vs100              the paper's method, one seed
+    avcil train --method guided,finetune,joint --seeds 0,1,2
+    avcil train --modality audio             the head hears but does not see
+    avcil train --set losses.feature=0       without feature distillation
+    avcil train --show-config                print every setting, train nothing
+    ```
     """
     from avcil.cache.reader import FeatureStore
     from avcil.incremental.training import read_settings, resolve_all

@@ -1,0 +1,187 @@
+"""Runs: the same numbers each time, nothing done twice, nothing seen that must not be seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avcil.cache.reader import FeatureStore
+from avcil.incremental.config import Config, Request
+from avcil.incremental.errors import ConfigError, NonFiniteLoss, RunDamaged
+from avcil.incremental.results import read_run
+from avcil.incremental.trainer import Curriculum
+from avcil.incremental.training import resolve_all, train
+from avcil.progress import Bar
+
+SMALL: dict[str, object] = {
+    "tasks": 3,
+    "memory": 12,
+    "epochs": 3,
+    "batch_size": 8,
+    "exemplar_batch_size": 4,
+    "head.width": 16,
+    "head.heads": 2,
+}
+
+
+def configs(store: FeatureStore, method: str = "guided", /, **settings: object) -> list[Config]:
+    return resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
+
+
+def matrix(folder: Path) -> list[list[int]]:
+    return read_run(folder).results.correct
+
+
+def epochs_logged(folder: Path) -> list[tuple[int, int]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [(line["task"], line["epoch"]) for line in map(json.loads, lines)]
+
+
+def test_the_same_seed_gives_the_same_matrix_and_weights(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    first, second = (
+        train(toy_store, configs(toy_store), tmp_path / name)[0] for name in ("one", "two")
+    )
+    assert matrix(first) == matrix(second)
+    last = "task-2.safetensors"
+    assert (first / last).read_bytes() == (second / last).read_bytes()
+
+
+def test_another_seed_gives_other_weights(toy_store: FeatureStore, tmp_path: Path) -> None:
+    requests = [Request(seed=seed, settings=SMALL) for seed in (0, 1)]
+    first, second = train(toy_store, resolve_all(toy_store, requests), tmp_path)
+    assert (first / "task-0.safetensors").read_bytes() != (
+        second / "task-0.safetensors"
+    ).read_bytes()
+
+
+def test_a_finished_run_is_not_trained_again(toy_store: FeatureStore, tmp_path: Path) -> None:
+    (folder,) = train(toy_store, configs(toy_store), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    train(toy_store, configs(toy_store), tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+class Interrupter(Bar):
+    """Stops a run after some epochs, as Ctrl-C does."""
+
+    def __init__(self, epochs: int) -> None:
+        self.left = epochs
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 4, 6, 8])
+def test_an_interrupted_run_ends_with_the_matrix_of_an_uninterrupted_one(
+    toy_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
+) -> None:
+    monkeypatch.setattr("avcil.incremental.fit.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    (whole,) = train(toy_store, configs(toy_store), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("avcil.incremental.training.track", lambda *_: _Constant(Interrupter(epochs)))
+        with pytest.raises(KeyboardInterrupt):
+            train(toy_store, configs(toy_store), tmp_path / "cut")
+    (cut,) = train(toy_store, configs(toy_store), tmp_path / "cut")
+    assert matrix(cut) == matrix(whole)
+    for task in range(3):
+        name = f"task-{task}.safetensors"
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    assert (
+        epochs_logged(cut) == epochs_logged(whole) == [(t, e) for t in range(3) for e in range(3)]
+    )
+
+
+class _Constant:
+    """A context that gives one value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __enter__(self) -> Any:
+        return self.value
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_results_hold_counts_exemplars_and_the_cache(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    (folder,) = train(toy_store, configs(toy_store), tmp_path)
+    results = read_run(folder).results
+    assert results.complete
+    assert results.total == [10, 10, 10]
+    assert [len(row) for row in results.correct] == [1, 2, 3]
+    assert [len(ids) for ids in results.exemplars] == [12, 12, 12]
+    assert set(results.exemplars[0]) <= set(toy_store.manifest.ids)
+    assert (results.cache.encoder, results.cache.random_weights) == ("toy", True)
+
+
+def test_the_loop_learns_what_can_be_learned(toy_store: FeatureStore, tmp_path: Path) -> None:
+    (folder,) = train(toy_store, configs(toy_store, "joint", epochs=20), tmp_path)
+    assert read_run(folder).results.matrix.mean_accuracy > 0.8
+
+
+def test_finetune_forgets_and_replay_forgets_less(toy_store: FeatureStore, tmp_path: Path) -> None:
+    forgetting = {}
+    for method in ("finetune", "guided"):
+        (folder,) = train(toy_store, configs(toy_store, method, epochs=15, memory=36), tmp_path)
+        forgetting[method] = read_run(folder).results.matrix.average_forgetting
+    assert forgetting["guided"] < forgetting["finetune"] - 0.1
+
+
+def test_a_non_finite_loss_names_task_epoch_and_term(
+    toy_store: FeatureStore, poisoned: Callable[[Iterable[str]], FeatureStore], tmp_path: Path
+) -> None:
+    store = poisoned([toy_store.manifest.ids[toy_store.rows("train", [2])[0]]])
+    with pytest.raises(NonFiniteLoss, match=r"'ce' became nan in task 1, epoch 0"):
+        train(store, configs(store, "finetune"), tmp_path)
+
+
+def test_a_damaged_run_is_named_and_left_as_it_is(toy_store: FeatureStore, tmp_path: Path) -> None:
+    (folder,) = train(toy_store, configs(toy_store), tmp_path)
+    (folder / "results.json").write_text("{")
+    with pytest.raises(RunDamaged, match=folder.name):
+        train(toy_store, configs(toy_store), tmp_path)
+    assert (folder / "results.json").read_text() == "{"
+
+
+def test_another_order_of_classes_changes_the_tasks(toy_store: FeatureStore) -> None:
+    (plain,), (shuffled,) = configs(toy_store), configs(toy_store, order_seed=3)
+    first, second = (Curriculum(config, toy_store).class_names() for config in (plain, shuffled))
+    assert first != second
+    assert {name for task in first for name in task} == {name for task in second for name in task}
+
+
+def test_more_tasks_than_classes_are_refused_before_training(toy_store: FeatureStore) -> None:
+    with pytest.raises(ConfigError, match="6 classes cannot make 7 tasks"):
+        configs(toy_store, tasks=7)
+
+
+CHANGES: dict[str, object] = {"epochs": 4, "losses.kd": 0, "head.layers": 2, "tasks": 2}
+
+
+def test_a_run_is_named_by_its_whole_configuration(toy_store: FeatureStore) -> None:
+    names = {
+        config.run_name
+        for name, value in CHANGES.items()
+        for config in configs(toy_store, **{name: value})
+    }
+    assert len(names) == len(CHANGES)
+
+
+def test_a_run_does_not_depend_on_where_the_cache_lies(
+    toy_cache: Path, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    shutil.copytree(toy_cache, tmp_path / "moved.zarr")
+    moved = FeatureStore.open(tmp_path / "moved.zarr")
+    assert configs(moved) == configs(toy_store)
