@@ -12,7 +12,7 @@ from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.guided import CrossBlock, GuidedHead, GuidedOptions
-from avcil.incremental.heads.layers import Attention, InputNorm, padding_mask
+from avcil.incremental.heads.layers import Attention, InputNorm, SelfBlock, padding_mask
 from avcil.incremental.heads.network import HEADS, Network, head_options
 
 ENCODING = Encoding(
@@ -136,6 +136,7 @@ def test_guided_head_follows_equations_1_and_2_of_the_paper() -> None:
     batch = Batch(visual, audio, None, None, torch.zeros(1), 1)
     cross, self_block = head.cross[0], head.self[0]
     assert isinstance(cross, CrossBlock)
+    assert isinstance(self_block, SelfBlock)
     fv, fa = head.visual_projection(visual[0]), head.audio_projection(audio[0])
     z = mha(cross.attention, cross.visual_norm(fv), cross.audio_norm(fa)) + fv
     fbar = cross.feed_forward(cross.forward_norm(z)) + z

@@ -63,7 +63,7 @@ def train(
     from avcil.incremental.training import train as train_all
 
     store = FeatureStore.open(find_cache(cache, data, dataset))
-    named = {
+    named: dict[str, object] = {
         "tasks": tasks,
         "first_task": first_task,
         "epochs": epochs,
