@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avcil.cache.schema import CacheNotFound
+
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
@@ -48,7 +50,12 @@ class Files:
 def _remote(url: str) -> Store:
     from zarr.storage import FsspecStore
 
-    return FsspecStore.from_url(url, read_only=True)
+    try:
+        return FsspecStore.from_url(url, read_only=True)
+    except (ImportError, ValueError) as error:  # a library for this protocol is not installed
+        raise CacheNotFound(
+            f"cannot read {url}: {error}; for S3: pip install 'avcil[s3]'"
+        ) from error
 
 
 def _read_key(store: Store, key: str) -> bytes | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,9 @@ from avcil.cache.opening import (
 from avcil.cache.records import Status
 from avcil.cache.schema import CacheIncomplete, Clips, Encoding, Manifest, Split
 from avcil.cache.shards import Checksums, ShardFiles
+
+if TYPE_CHECKING:
+    import pandas
 
 DECODE_BYTES = 8 << 20
 
@@ -129,6 +132,26 @@ class FeatureStore:
         np.take(self.manifest.labels, wanted, out=clips.labels)
         return clips
 
+    def table(self) -> pandas.DataFrame:
+        """Return the rows as a table: id, split, label, class, status, lengths, shard, reason."""
+        import pandas
+
+        manifest = self.manifest
+        return pandas.DataFrame(
+            {
+                "id": manifest.ids,
+                "split": manifest.splits,
+                "label": manifest.labels,
+                "class": [manifest.classes[label] for label in manifest.labels],
+                "status": [Status(status).name.lower() for status in self.status],
+                "visual_length": self.lengths["visual"],
+                "audio_length": self.lengths["audio"],
+                "shard": np.arange(len(self)) // self.header.shard_clips,
+                "reason": [self.failures.get(clip, "") for clip in manifest.ids],
+            },
+            index=pandas.RangeIndex(len(self), name="row"),
+        )
+
     def rounding(self) -> dict[Modality, float]:
         """Return the relative error of what is stored, by modality: |stored - true| / |true|."""
         return {
@@ -178,6 +201,13 @@ class FeatureStore:
         for first in range(0, len(rows), block):
             stored = self.read_stored(modality, rows[first : first + block])
             numbers.decode(stored, self.header.storage, out[first : first + block])
+
+    def load_tokens(self, modality: Modality, rows: ArrayLike) -> NDArray[np.float16]:
+        """Read one modality of clips: [B, T, D], see `load`."""
+        wanted = self._check_rows(rows)
+        out = np.empty((len(wanted), *self.header.arrays[modality][0].tail), np.float16)
+        self._read(modality, wanted, out)
+        return out
 
     def read_stored(
         self, modality: Modality, rows: NDArray[np.int64]

@@ -8,6 +8,8 @@
     ├── CacheIncomplete(ValueError)         some shards are not extracted yet
     ├── CacheBusy(BlockingIOError)          another process is writing it
     ├── CacheUnwritable(OSError)            the disk is full, the folder read-only
+    ├── SourceMissing(FileNotFoundError)    features to import are not where they should be
+    ├── DictionaryRefused(ValueError)       a published dictionary that is damaged or holds code
     ├── ShardMissing(FileNotFoundError)     a committed shard's file is gone
     └── ShardDamaged(ValueError)            a committed shard's bytes are wrong
 
@@ -66,6 +68,14 @@ class CacheBusy(CacheError, BlockingIOError):
 
 class CacheUnwritable(CacheError, OSError):
     """The cache cannot be written: the disk is full, the folder read-only."""
+
+
+class SourceMissing(CacheError, FileNotFoundError):
+    """Features to import are not where they should be."""
+
+
+class DictionaryRefused(CacheError, ValueError):
+    """A published dictionary is damaged, or holds code that we do not run."""
 
 
 class ShardMissing(CacheError, FileNotFoundError):

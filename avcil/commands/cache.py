@@ -1,0 +1,271 @@
+"""`avcil cache`: look at caches, check, import and export them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avcil.commands.places import DATA, cache_path, find_cache
+
+if TYPE_CHECKING:
+    from avcil.cache.reader import FeatureStore
+    from avcil.cache.verify import Damage, Report
+
+app = typer.Typer(
+    name="cache",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look at a cache of tokens, check, import and export it.",
+)
+
+CACHE = Annotated[
+    Path | None,
+    typer.Option("--cache", help="The cache.  [default: of --dataset]", show_default=False),
+]
+DATASET = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Data set whose cache is meant; may be left out where there is one.",
+        show_default=False,
+    ),
+]
+NAMED_CLIPS = 5
+
+
+class Target(StrEnum):
+    """Files that a cache can be exported to."""
+
+    h5 = "h5"
+    npz = "npz"
+    safetensors = "safetensors"
+
+
+class Origin(StrEnum):
+    """Layouts that can be imported."""
+
+    avcil = "avcil"
+
+
+class NumbersOption(StrEnum):
+    """See avcil.cache.schema.Storage."""
+
+    float16 = "float16"
+    int8 = "int8"
+
+
+class CompressionOption(StrEnum):
+    """See avcil.cache.schema.Storage."""
+
+    none = "none"
+    zstd = "zstd"
+
+
+@app.command()
+def info(
+    cache: CACHE = None,
+    dataset: DATASET = None,
+    data: DATA = Path("data"),
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the tokens' statistics into this file.", show_default=False),
+    ] = None,
+) -> None:
+    """Show what made a cache, how many clips of each class and split it has, and what failed.
+
+    Works on a cache whose extraction is not finished, too.
+
+    Examples:
+        avcil cache info --dataset ave
+        avcil cache info --cache data/ave/features.zarr --plot tokens.png
+    """
+    from avcil.cache.info import plot as draw
+    from avcil.cache.info import provenance
+    from avcil.cache.reader import FeatureStore
+
+    path = find_cache(cache, data, dataset)
+    store = FeatureStore.open(path, complete=False)
+    for name, value in provenance(store, path):
+        typer.echo(f"{name:<12} {value}")
+    typer.echo(_table(store))
+    for clip, reason in store.failures.items():
+        typer.echo(f"failed: {clip}: {reason}")
+    if plot is not None:
+        draw(store, plot)
+        typer.echo(f"drawn into {plot}")
+
+
+def _table(store: FeatureStore) -> str:
+    from avcil.cache.info import counts
+    from avcil.cache.schema import SPLITS
+
+    lines = counts(store)
+    width = max(5, *(len(name) for name, _, _ in lines))
+    head = f"\n{'class':<{width}}" + "".join(f"{name:>8}" for name in (*SPLITS, "failed"))
+    body = [
+        f"{name:<{width}}" + "".join(f"{by[split]:>8}" for split in SPLITS) + f"{failed:>8}"
+        for name, by, failed in lines
+    ]
+    sums = [sum(by[split] for _, by, _ in lines) for split in SPLITS]
+    total = [*sums, sum(failed for _, _, failed in lines)]
+    foot = f"{'all':<{width}}" + "".join(f"{count:>8}" for count in total)
+    return "\n".join([head, *body, foot])
+
+
+@app.command()
+def verify(
+    cache: CACHE = None,
+    dataset: DATASET = None,
+    data: DATA = Path("data"),
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mark damaged clips to be extracted again.")
+    ] = False,
+) -> None:
+    """Read a whole cache and name every damaged shard and clip.
+
+    Checks checksums, shapes, lengths, states, finite values, norms where the encoder promises
+    them, and that the list of clips is the one that was extracted. Nothing is changed without
+    `--repair`; with it, `avcil extract` run again redoes the damaged clips and no other.
+    Exit status: 0 all is well, 1 there is damage.
+
+    Examples:
+        avcil cache verify --dataset ave
+        avcil cache verify --dataset ave --repair && avcil extract --dataset ave
+    """
+    from avcil.cache.repair import verify_and_repair
+    from avcil.cache.verify import verify as check
+
+    path = find_cache(cache, data, dataset)
+    report = verify_and_repair(path) if repair else check(path)
+    for line in _damage_lines(report.damages):
+        typer.echo(line)
+    typer.echo(_verdict(report, repair))
+    if report.damages and not repair:
+        raise typer.Exit(1)
+
+
+def _damage_lines(damages: list[Damage]) -> list[str]:
+    """Return a line for each kind of damage of a shard, with the first clips named."""
+    groups: dict[tuple[int, str, str], list[str]] = {}
+    for damage in damages:
+        key = (damage.shard, damage.array, damage.what)
+        groups.setdefault(key, []).append(f"{damage.clip} (row {damage.row})")
+    return [
+        f"shard {shard}, {array}: {what}{_clips(names)}"
+        for (shard, array, what), names in groups.items()
+    ]
+
+
+def _clips(names: list[str]) -> str:
+    if names == [" (row None)"]:
+        return ""
+    more = f" and {len(names) - NAMED_CLIPS} more" if len(names) > NAMED_CLIPS else ""
+    return f": {', '.join(names[:NAMED_CLIPS])}{more}"
+
+
+def _verdict(report: Report, repaired: bool) -> str:
+    clips = {(damage.shard, damage.row) for damage in report.damages}
+    text = f"{report.clips} clips read in {report.header.shards} shards"
+    if report.unfinished:
+        text += f", {len(report.unfinished)} shards not extracted yet"
+    if not report.damages:
+        return f"{text}: all is well"
+    remedy = "run `avcil extract` again" if repaired else "--repair marks them to be redone"
+    return f"{text}: {len(clips)} damaged; {remedy}"
+
+
+@app.command(name="import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Folder of the features.", show_default=False)],
+    dataset: Annotated[
+        str, typer.Option(help="Name of the data set: ave, ks, vs100.", show_default=False)
+    ],
+    origin: Annotated[Origin, typer.Option("--from", help="Layout of the folder.")] = Origin.avcil,
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the lists of clips.  [default: FOLDER]", show_default=False),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="The cache.  [default: DATA/DATASET/features.zarr]", show_default=False),
+    ] = None,
+    data: DATA = Path("data"),
+    numbers: Annotated[
+        NumbersOption, typer.Option(help="int8 halves the size and loses precision.")
+    ] = NumbersOption.float16,
+    compression: Annotated[
+        CompressionOption, typer.Option(help="zstd saves little and reads slowly.")
+    ] = CompressionOption.none,
+) -> None:
+    """Copy AV-CIL's released features into a cache, so that methods compare on the same tokens.
+
+    FOLDER has `audio_pretrained_feature/`, `visual_pretrained_feature/` and the three dictionaries
+    of clips, as published. No pickled code is run, and a file of 20 GB does not need its memory.
+    Interrupted, the same command goes on where it stopped.
+    Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some clips have no features.
+
+    Examples:
+        avcil cache import --from avcil downloads/AVE --dataset ave
+        avcil cache import downloads/VS100 --dataset vs100 --cache data/vs100/published.zarr
+    """
+    from avcil.cache.importing import import_avcil
+    from avcil.cache.schema import Storage
+
+    assert origin is Origin.avcil
+    path = cache or cache_path(data, dataset)
+    storage = Storage(numbers=numbers.value, compression=compression.value)
+    done = import_avcil(folder, dataset, path, splits=splits, storage=storage)
+    kept = f", {done.kept} of {done.shards} shards kept" if done.kept else ""
+    typer.echo(f"{done.clips - len(done.failures)} of {done.clips} clips in {path}{kept}")
+    for clip, reason in done.failures.items():
+        typer.echo(f"failed: {clip}: {reason}")
+    if done.failures:
+        raise typer.Exit(3)
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    to: Annotated[
+        Target | None,
+        typer.Option(help="Kind of file.  [default: by its name]", show_default=False),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test.  [default: all]", show_default=False)
+    ] = None,
+    cache: CACHE = None,
+    dataset: DATASET = None,
+    data: DATA = Path("data"),
+) -> None:
+    """Write a cache into one file for other trainers: HDF5, npz or safetensors.
+
+    The file has `visual` [clips, tokens, channels] and `audio`, their lengths, `label`, `split`
+    and `id`, for the clips that have tokens.
+
+    Examples:
+        avcil cache export ave.h5 --dataset ave
+        avcil cache export train.safetensors --split train --dataset ave
+    """
+    from avcil.cache.exporting import export as write
+    from avcil.cache.reader import FeatureStore
+    from avcil.cache.schema import SPLITS
+
+    known = [split_name for split_name in SPLITS if split in (None, split_name)]
+    if not known:
+        raise typer.BadParameter(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    target = to or _target(output)
+    store = FeatureStore.open(find_cache(cache, data, dataset))
+    rows = write(store, output, target.value, split=known[0] if split else None)
+    typer.echo(f"{len(rows)} clips in {output}")
+
+
+def _target(output: Path) -> Target:
+    ending = output.suffix.removeprefix(".")
+    if ending not in Target.__members__:
+        raise typer.BadParameter(
+            f"cannot tell the kind of {output.name}; give --to {'|'.join(Target)}"
+        )
+    return Target(ending)

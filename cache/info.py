@@ -1,0 +1,128 @@
+"""What a cache is: provenance, counts, size, and a picture of its tokens.
+
+Shapes: B clips looked at; T tokens of D channels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avcil.cache.numbers import MODALITIES, Modality
+from avcil.cache.reader import FeatureStore
+from avcil.cache.records import Status
+from avcil.cache.schema import SPLITS, Split
+
+PLOTTED_CLIPS = 200
+
+
+def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
+    """Return (name, value) lines: what made the cache, and how it lies on disk."""
+    encoding, header = store.encoding, store.header
+    storage = header.storage
+    weights = " (random weights: its figures say nothing)" if encoding.random_weights else ""
+    numbers = (
+        storage.numbers if storage.numbers == "float16" else f"int8, a scale a {storage.scales}"
+    )
+    rounding = ", ".join(f"{name} {error:.1e}" for name, error in store.rounding().items())
+    size = disk_bytes(Path(path)) if Path(path).is_dir() else None
+    return [
+        ("cache", str(path)),
+        ("data set", f"{header.dataset}, {len(header.classes)} classes"),
+        ("encoder", f"{encoding.encoder}{weights}"),
+        ("fingerprint", encoding.fingerprint),
+        ("visual", _shape(encoding.visual_tokens, encoding.visual_width, encoding.visual_rate_hz)),
+        ("audio", _shape(encoding.audio_tokens, encoding.audio_width, encoding.audio_rate_hz)),
+        ("numbers", f"{numbers}, compression {storage.compression}, rounding {rounding}"),
+        ("clips", _progress(store)),
+        ("on disk", "unknown" if size is None else _size(size)),
+        ("made", f"{header.created}, " + _software(dict(header.software))),
+    ]
+
+
+def _shape(tokens: int, width: int, rate: float) -> str:
+    return f"{tokens} x {width} a clip, {rate:g} Hz"
+
+
+def _progress(store: FeatureStore) -> str:
+    states = Counter(store.status.tolist())
+    parts = [
+        f"{states[Status.STORED]} of {len(store)} with tokens",
+        f"{states[Status.FAILED]} failed",
+        f"{states[Status.WAITING]} not extracted yet",
+        f"{states[Status.REDO]} damaged, to be redone",
+    ]
+    shown = [parts[0], *(part for part in parts[1:] if not part.startswith("0 "))]
+    return f"{', '.join(shown)}; {store.header.shards} shards of {store.header.shard_clips}"
+
+
+def _software(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def disk_bytes(folder: Path) -> int:
+    """Return the size of all files of a cache."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _size(size_bytes: int) -> str:
+    size, units = float(size_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.3g} {units[0]}"
+
+
+def counts(store: FeatureStore) -> list[tuple[str, dict[Split, int], int]]:
+    """Return (class, clips with tokens by split, clips that failed), in class order."""
+    splits = np.array([SPLITS.index(split) for split in store.manifest.splits])
+    labels, stored = store.manifest.labels, store.status == Status.STORED
+    failed = store.status == Status.FAILED
+    return [
+        (
+            name,
+            {
+                split: int((stored & (labels == label) & (splits == i)).sum())
+                for i, split in enumerate(SPLITS)
+            },
+            int((failed & (labels == label)).sum()),
+        )
+        for label, name in enumerate(store.manifest.classes)
+    ]
+
+
+def plot(store: FeatureStore, path: Path) -> None:
+    """Draw the statistics of some clips' tokens: norms, channels, time.
+
+    A dead or heavy channel, a padded track or a cut shows at once.
+    """
+    from matplotlib.figure import Figure
+
+    stored = store.rows()
+    rows = stored[:: max(1, len(stored) // PLOTTED_CLIPS)][:PLOTTED_CLIPS]
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    axes = figure.subplots(len(MODALITIES), 3, squeeze=False)
+    for line, modality in zip(axes, MODALITIES, strict=True):
+        tokens, valid = _some(store, modality, rows)
+        norms = np.linalg.norm(tokens, axis=2)
+        line[0].hist(norms[valid], bins=60)
+        line[0].set(title=f"{modality}: norms of tokens", xlabel="norm", ylabel="tokens")
+        line[1].plot(np.sort(tokens[valid].std(axis=0))[::-1])
+        line[1].set(title="deviation of channels, sorted", xlabel="rank", ylabel="deviation")
+        total = np.where(valid, norms, 0).sum(axis=0)
+        line[2].plot(total / np.maximum(valid.sum(axis=0), 1))
+        line[2].set(title="mean norm over the clip", xlabel="token", ylabel="norm")
+    figure.suptitle(f"{store.header.dataset}, {store.encoding.encoder}: {len(rows)} clips")
+    figure.savefig(path, dpi=120)
+
+
+def _some(
+    store: FeatureStore, modality: Modality, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return tokens [B, T, D] and which of them are no padding [B, T]."""
+    tokens = store.load_tokens(modality, rows).astype(np.float32)
+    lengths = store.lengths[modality][rows]
+    return tokens, np.arange(tokens.shape[1]) < lengths[:, None]
