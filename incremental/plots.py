@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avcil.incremental.report import curves
+from avcil.incremental.report.attention import Attention, frames_at, read_attention
 from avcil.incremental.report.rows import Benchmark, Row
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#333333", "#7b5bd6",
@@ -39,6 +42,8 @@ STYLE: dict[Any, object] = {
     "svg.fonttype": "none",
     "savefig.dpi": 300,
 }
+FRAMES = 10
+"""Frames shown of a clip."""
 COLUMN = 3.3
 """Width in inches."""
 LEGEND_LINE = 0.16
@@ -71,6 +76,8 @@ def _row_figures(row: Row, place: int) -> Iterator[tuple[str, Figure]]:
     answers = curves.confusion(row)
     if answers:
         yield f"confusion-{place}-{row.method}", draw_confusion(*answers, row.label)
+    for path in sorted((row.runs[0].folder / "attention").glob("*.npz")):
+        yield f"attention-{place}-{path.stem}", draw_attention(read_attention(path))
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -214,3 +221,46 @@ def draw_confusion(names: Sequence[str], counts: Sequence[Sequence[int]], title:
             axes.set_yticks(range(len(names)), names, fontsize=6)
         axes.set(xlabel="answered (% of the class)", ylabel="class, in learning order")
     return figure
+
+
+def draw_attention(attention: Attention) -> Figure:
+    """Draw which sounds guided which frames, with the frames where the clip is on disk."""
+    from matplotlib.figure import Figure
+
+    weights, seconds = attention.weights, attention.duration_s
+    times = [seconds * (i + 0.5) / FRAMES for i in range(FRAMES)]
+    pictures = frames_at(attention.video, times) if attention.video else []
+    with _style():
+        figure = Figure(figsize=(2 * COLUMN, 3.2), layout="constrained")
+        strip, axes, share = figure.subplots(3, 1, height_ratios=(1.1, 2, 0.7))
+        _strip(strip, pictures, seconds)
+        extent = (0.0, seconds, weights.shape[1] / attention.audio_hz, 0.0)
+        axes.imshow(weights.T, aspect="auto", cmap="magma", extent=extent, interpolation="nearest")
+        axes.set(ylabel="guiding sound at (s)", xlim=(0, seconds), xticklabels=[])
+        axes.grid(visible=False)
+        _focus(share, attention)
+        answer = "rightly" if attention.answer == attention.label else f"as {attention.answer}"
+        figure.suptitle(f"{attention.clip}: {attention.label}, answered {answer}", fontsize=8)
+    return figure
+
+
+def _strip(axes: Axes, pictures: Sequence[NDArray[np.uint8]], seconds: float) -> None:
+    """Show frames side by side over their time."""
+    axes.set_axis_off()
+    axes.set(xlim=(0, seconds), ylim=(0, 1))
+    width = seconds / FRAMES
+    for place, picture in enumerate(pictures):
+        extent = (place * width, (place + 0.97) * width, 0.0, 1.0)
+        axes.imshow(picture, extent=extent, aspect="auto")
+    axes.set(xlim=(0, seconds), ylim=(0, 1))
+
+
+def _focus(axes: Axes, attention: Attention) -> None:
+    """Show how far each frame listens to few sounds rather than to all alike."""
+    import numpy as np
+
+    weights = np.clip(attention.weights, 1e-12, None)
+    entropy = -(weights * np.log(weights)).sum(axis=1) / np.log(max(2, weights.shape[1]))
+    times = (np.arange(len(entropy)) + 0.5) / attention.visual_hz
+    axes.plot(times, 1 - entropy, color=COLORS[0])
+    axes.set(xlabel="frame at (s)", ylabel="focus", xlim=(0, attention.duration_s), ylim=(0, None))

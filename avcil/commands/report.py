@@ -1,10 +1,17 @@
 """`avcil report`: tables of finished runs."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
+
+from avcil.commands.places import RUNS
+
+TABLES = ("overview", "methods", "losses", "modalities", "tasks", "pairs", "caches")
+"""As in `avcil.incremental.report.make`, which would take time to import."""
 
 
 class Format(StrEnum):
@@ -12,41 +19,74 @@ class Format(StrEnum):
 
     TABLE = "table"
     MARKDOWN = "markdown"
+    LATEX = "latex"
     CSV = "csv"
+    JSON = "json"
+    HTML = "html"
+
+
+class Picture(StrEnum):
+    """How figures are written."""
+
+    SVG = "svg"
+    PDF = "pdf"
+    PNG = "png"
 
 
 def report(
     folders: Annotated[
-        Optional[list[Path]],  # noqa: UP045 - typer reads this form on every version
+        list[Path] | None,
         typer.Argument(
             metavar="[RUNS]...",
             help="Run folders, or folders that hold some.",
             show_default="all below --runs",
         ),
     ] = None,
-    runs: Annotated[
-        Path, typer.Option(envvar="AVCIL_RUNS", help="Where runs are when none are named.")
-    ] = Path("runs"),
-    form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.TABLE,
+    runs: RUNS = Path("runs"),
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="File to write.", show_default="standard output"),
+        Path | None, typer.Option(help="File to write.", show_default="standard output")
     ] = None,
+    tables: Annotated[
+        str, typer.Option(help=f"Tables, separated by commas: all, {', '.join(TABLES)}.")
+    ] = "overview",
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write all figures into this folder.")
+    ] = None,
+    figure_format: Annotated[Picture, typer.Option(help="How to write figures.")] = Picture.SVG,
+    check: Annotated[
+        str | None,
+        typer.Option(help="Compare with targets instead: a CSV file, or `published`."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Of --check, percentage points to both sides.")
+    ] = 1.0,
 ) -> None:
-    """Compare finished runs: mean accuracy, average forgetting, deviation over seeds.
+    """Compare finished runs: tables, statistics, figures.
 
-    Runs that differ only in seed and class order make one row. Rows stand in one table when they
-    were trained on the same cache in the same number of tasks. Runs that are damaged, unfinished
-    or written by another version are named on standard error and left out.
+    Runs that differ only in seed and class order make one row, with mean and deviation. Rows stand
+    in one table when they were trained on the same cache in the same number of tasks. Runs that are
+    damaged, unfinished or written by another version are named on standard error and left out.
 
-    All runs as a table; one dataset for a README; a file for a spreadsheet:
+    Mean accuracy averages the accuracy after each task; average forgetting is how far earlier tasks
+    fell below their best. Tables 1 to 4 of the paper are `methods`, `losses`, `modalities` and
+    `tasks`; `pairs` asks which differences are more than chance, `caches` whose merit they are.
 
-        avcil report
-
-        avcil report runs/ave --format markdown
-
-        avcil report --format csv --output runs.csv
+    ```
+    avcil report                                 all runs, on the terminal
+    avcil report runs/ave --format markdown      one data set, for a README
+    avcil report --tables all --format latex --output tables.tex
+    avcil report --format html --output report.html --figures figures
+    avcil report --check published --tolerance 2      exit status 1 if one misses
+    ```
     """
-    from avcil.incremental.report.make import make_report
+    from avcil.incremental.report.make import check_report, make_report, write_figures
 
-    make_report(folders or [runs], form.value, output)
+    roots = folders or [runs]
+    if check is not None:
+        if not check_report(roots, check, tolerance):
+            raise typer.Exit(1)
+        return
+    make_report(roots, form.value, output, tables.split(","))
+    if figures is not None:
+        write_figures(roots, figures, figure_format.value)

@@ -79,7 +79,7 @@ def _signed(difference: Difference | None) -> Cell:
 def _verdict(difference: Difference) -> str:
     """Return in words whether accuracy differs."""
     if not difference.enough:
-        return f"too few pairs to tell (of {ENOUGH_PAIRS})"
+        return "too few pairs to tell"
     if not difference.decided:
         return "no difference shown"
     return "better" if difference.mean > 0 else "worse"

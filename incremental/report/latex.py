@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import count, groupby
 
 from avcil.incremental.report.tables import Cell, Column, Mark, Table
 
 PREAMBLE = r"""\documentclass{article}
-\usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage[margin=2cm]{geometry}
 \usepackage{booktabs}
+\setlength{\belowcaptionskip}{6pt}
+\setlength{\tabcolsep}{4pt}
 \setlength{\parindent}{0pt}
 \begin{document}
 """
@@ -20,22 +22,24 @@ SIGNS = {
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+"""A hyphen before a figure."""
 
 
 def document(tables: Iterable[Table]) -> str:
     """Return a whole document, one floating table after the other."""
-    return PREAMBLE + "\n".join(_float(table) for table in tables) + "\\end{document}\n"
+    return PREAMBLE + "\n".join(map(_float, tables, count(1))) + "\\end{document}\n"
 
 
-def _float(table: Table) -> str:
+def _float(table: Table, number: int) -> str:
     layout = "".join("r" if column.figure else "l" for column in table.columns)
     rows = [_line([_cell(cell) for cell in row]) for row in table.rows]
     return "\n".join(
         [
             r"\begin{table}[htbp]",
-            r"\centering",
+            r"\centering\small",
             rf"\caption{{{escape(table.title)}.}}",
-            rf"\label{{tab:{table.name}}}",
+            rf"\label{{tab:{table.name}-{number}}}",
             rf"\begin{{tabular}}{{{layout}}}",
             r"\toprule",
             *_headings(table.columns),
@@ -74,7 +78,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = escape(cell.text)
+    text = MINUS.sub("$-$", escape(cell.text))
     if cell.mark is Mark.BEST:
         return rf"\textbf{{{text}}}"
     return rf"\underline{{{text}}}" if cell.mark is Mark.SECOND else text

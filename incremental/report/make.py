@@ -91,6 +91,31 @@ def check_report(roots: Sequence[Path], targets: str, tolerance: float) -> bool:
     return all(check.holds for check in checks)
 
 
+def write_figures(roots: Sequence[Path], folder: Path, suffix: str) -> int:
+    """Write every figure of every benchmark into a folder; return how many.
+
+    Args:
+        roots: run folders, or folders that hold some.
+        folder: made if it is not there.
+        suffix: `svg`, `pdf` or `png`.
+
+    Raises:
+        NoRuns: there is no finished run.
+        RunDamaged: an attention file or its clip cannot be read.
+    """
+    from avcil.incremental import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for found in find(roots):
+        start = f"{found.cache.dataset}-{found.cache.encoder}-{found.cache.fingerprint[:6]}"
+        for name, figure in plots.figures(found):
+            plots.save(figure, folder / f"{start}-{len(found.sizes)}tasks-{name}.{suffix}")
+            count += 1
+    log(f"wrote {count} figures into {folder}")
+    return count
+
+
 def choose(names: Sequence[str]) -> list[str]:
     """Return the names of tables in the order of printing.
 

@@ -64,13 +64,19 @@ function startFilter(table) {
   table.parentElement.before(line);
 }
 
-function showTip(mark, x, y) {
-  tip.textContent = mark ? mark.dataset.tip : "";
-  if (!mark) return;
-  (mark.closest("dialog") || document.body).append(tip); // a modal dialog lies above everything else
+function showTip(text, x, y) {
+  tip.textContent = text;
+  const dialog = document.querySelector("dialog[open]");
+  (dialog || document.body).append(tip); // a modal dialog lies above everything else
   const box = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(4, Math.min(x + 12, innerWidth - box.width - 8))}px`;
   tip.style.top = `${y - box.height - 12 < 4 ? y + 16 : y - box.height - 12}px`;
+}
+
+// Marks may lie on top of each other: all of them speak.
+function underPointer(event) {
+  const marks = document.elementsFromPoint(event.clientX, event.clientY);
+  return marks.map((mark) => mark.dataset.tip).filter(Boolean).join("\n");
 }
 
 function step(svg, forward) {
@@ -81,16 +87,16 @@ function step(svg, forward) {
   all(".here", svg).forEach((mark) => mark.classList.remove("here"));
   next.classList.add("here");
   const box = next.getBoundingClientRect();
-  showTip(next, box.x, box.y);
+  showTip(next.dataset.tip, box.x, box.y);
 }
 
 function startFigure(svg) {
   svg.tabIndex = 0;
   svg.addEventListener("pointermove", (event) => {
-    showTip(event.target.closest("[data-tip]"), event.clientX, event.clientY);
+    showTip(underPointer(event), event.clientX, event.clientY);
   });
-  svg.addEventListener("pointerleave", () => showTip(null));
-  svg.addEventListener("blur", () => showTip(null));
+  svg.addEventListener("pointerleave", () => showTip("", 0, 0));
+  svg.addEventListener("blur", () => showTip("", 0, 0));
   svg.addEventListener("keydown", (event) => {
     if (!["ArrowRight", "ArrowLeft"].includes(event.key)) return;
     event.preventDefault();

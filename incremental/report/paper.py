@@ -73,7 +73,7 @@ def methods_table(found: Benchmark, targets: Sequence[Target]) -> Table:
         rows: list[Row | None] = [row for row in plain if row.method == method]
         for row in rows or [None]:
             lines.append(Line([_name(method, row)], target, row, f"--method {method}"))
-    return _table("methods", "Table 1. Methods", ["method"], lines, found)
+    return _table("methods", "Methods (Table 1 of the paper)", ["method"], lines, found)
 
 
 def losses_table(found: Benchmark, targets: Sequence[Target]) -> Table:
@@ -93,7 +93,9 @@ def losses_table(found: Benchmark, targets: Sequence[Target]) -> Table:
             mine = [names[0] + (details(row) if row else ""), *names[1:]]
             lines.append(Line(mine, _if_fits(target, found), row, options))
     headings = ["att.", "CE", "KD", "feat."]
-    return _table("losses", "Table 2. Parts of the guided method", headings, lines, found)
+    return _table(
+        "losses", "Parts of the guided method (Table 2 of the paper)", headings, lines, found
+    )
 
 
 def modalities_table(found: Benchmark, targets: Sequence[Target]) -> Table:
@@ -107,7 +109,7 @@ def modalities_table(found: Benchmark, targets: Sequence[Target]) -> Table:
         for row in _matching(found, "guided", head, modality, ()):
             mine = [name + (details(row) if row else "")]
             lines.append(Line(mine, _if_fits(target, found), row, options))
-    return _table("modalities", "Table 3. Modalities", ["modality"], lines, found)
+    return _table("modalities", "Modalities (Table 3 of the paper)", ["modality"], lines, found)
 
 
 def _table(name: str, title: str, names: list[str], lines: list[Line], found: Benchmark) -> Table:
@@ -226,7 +228,7 @@ def tasks_table(group: Sequence[Benchmark], targets: Sequence[Target]) -> Table 
     columns += [_ranked(f"{count} tasks", RERUN, max) for count in counts]
     rows = [_tasks_row(method, counts, group, known) for method in methods]
     mark_best(columns, rows, [method != "joint" for method in methods])
-    title = f"Table 4. Mean accuracy by number of tasks. {name_cache(cache)}"
+    title = f"Mean accuracy by number of tasks (Table 4 of the paper). {name_cache(cache)}"
     notes = [*([ORIGIN] if known else []), *benchmark_notes(group[0], plain), CHOICE]
     return Table("tasks", title, columns, rows, notes, _tasks_commands(methods, counts, group))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -217,25 +217,58 @@ def _rows(runs: Iterable[Run], repeats: list[str]) -> list[Row]:
 
 
 def named(rows: Sequence[Row]) -> list[Row]:
-    """Label each row by its method, and by every setting in which rows of that name differ."""
-    names = [short_name(row) for row in rows]
+    """Label each row by its method, and by what is unusual among the rows of that name."""
+    groups = _by_name(rows)
     labelled: list[Row] = []
-    for row, name in zip(rows, names, strict=True):
-        rivals = [rival.settings for rival, other in zip(rows, names, strict=True) if other == name]
-        details = [_spell(key, row.settings, rivals) for key in _differences(rivals)]
+    for row in rows:
+        name = short_name(row)
+        usual = usual_settings(groups[name])
+        details = [_spell(key, row.settings, usual) for key in _differences(groups[name])]
         label = ", ".join([name, *(detail for detail in details if detail)])
         labelled.append(Row(row.runs, row.settings, label))
     return labelled
 
 
-def _spell(name: str, settings: Settings, rivals: Sequence[Settings]) -> str:
-    """Return a setting as it reads in a label; a loss is named where it is off, not where on."""
+def usual_settings(rivals: Sequence[Row]) -> Settings:
+    """Return the settings that differ among rows, as far as one value is more usual than others.
+
+    Labels leave these values out. A loss is usual where it is on.
+    """
+    usual: dict[str, Any] = {}
+    for name in _differences(rivals):
+        values = [row.settings.get(name) for row in rivals]
+        if name.startswith(LOSSES):
+            values = [value for value in values if value]
+        ranked = Counter(map(json.dumps, values)).most_common(2)
+        if len(ranked) == 1 or ranked[0][1] > ranked[1][1]:
+            usual[name] = json.loads(ranked[0][0])
+    return usual
+
+
+def unsaid(rows: Sequence[Row]) -> list[str]:
+    """Return, for each name that several rows share, the usual settings that labels leave out."""
+    usual = {name: usual_settings(rivals) for name, rivals in _by_name(rows).items()}
+    return [
+        f"{name} with {', '.join(f'{key}={value}' for key, value in settings.items())}"
+        for name, settings in usual.items()
+        if settings
+    ]
+
+
+def _by_name(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[short_name(row)].append(row)
+    return groups
+
+
+def _spell(name: str, settings: Settings, usual: Settings) -> str:
+    """Return a setting as it reads in a label; nothing for the usual value."""
     value = settings.get(name)
-    if name.startswith(LOSSES):
-        if value == 0:
-            return f"without {name.removeprefix(LOSSES)}"
-        if len({rival.get(name) for rival in rivals} - {0, None}) < 2:
-            return ""
+    if name in usual and usual[name] == value:
+        return ""
+    if name.startswith(LOSSES) and value == 0:
+        return f"without {name.removeprefix(LOSSES)}"
     return f"{name}={value}"
 
 
@@ -247,7 +280,11 @@ def short_name(row: Row) -> str:
     return f"{row.method} ({', '.join(extras)})" if extras else row.method
 
 
-def _differences(rivals: Sequence[Settings]) -> list[str]:
-    """Return the names of the settings that are not the same everywhere."""
-    names = sorted(set().union(*rivals) - OF_THE_CACHE)
-    return [name for name in names if len({json.dumps(rival.get(name)) for rival in rivals}) > 1]
+def _differences(rivals: Sequence[Row]) -> list[str]:
+    """Return the names of the settings that are not the same in all rows."""
+    names = {name for row in rivals for name in row.settings} - OF_THE_CACHE
+    return [
+        name
+        for name in sorted(names)
+        if len({json.dumps(row.settings.get(name)) for row in rivals}) > 1
+    ]

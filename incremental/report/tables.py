@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order
+from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order, unsaid
 from avcil.incremental.results import CacheIdentity
 
 DECIMALS = 2
@@ -73,7 +73,7 @@ class Table:
     @property
     def short(self) -> str:
         """The title without cache and protocol, where a heading above says them."""
-        return ". ".join(self.title.split(". ")[: 2 if self.title.startswith("Table ") else 1])
+        return self.title.split(". ")[0]
 
 
 def figure_cell(summary: Summary) -> Cell:
@@ -182,6 +182,7 @@ def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list
     if not rows:
         return notes
     notes += [_protocol_note(rows), _deviation_note(rows)]
+    notes += [f"Where a label does not say otherwise: {usual}." for usual in unsaid(rows)]
     if any(not row.competes for row in rows):
         notes.append("joint trains on all clips of all tasks seen: an upper bound, not ranked.")
     if any(row.leak_free for row in rows):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avcil.incremental.report.gather import gather
-from avcil.incremental.report.rows import Benchmark, benchmarks
+from avcil.incremental.report.rows import Benchmark, benchmarks, unsaid
 from avcil.incremental.results import CacheIdentity, read_run
 
 MakeRun = Callable[..., Path]
@@ -90,3 +90,12 @@ def test_the_same_run_twice_counts_once_and_is_named(make_run: MakeRun, tmp_path
     rows, repeats = benchmarks(gather([tmp_path]).runs)
     assert len(rows[0].rows[0].runs) == 1
     assert repeats == [f"{second} repeats {first}, same settings, seed and order"]
+
+
+def test_the_usual_value_is_left_out_of_labels_and_said_once(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for settings in ({}, {"memory": 20}, {"batch_size": 64}):
+        make_run(**settings)
+    assert labels(tmp_path) == ["guided", "guided, batch_size=64", "guided, memory=20"]
+    assert unsaid(found(tmp_path)[0].rows) == ["guided with batch_size=32, memory=60"]
