@@ -29,6 +29,12 @@ def demo(data: DATA = Path("data"), runs: RUNS = Path("runs")) -> None:
     avcil train --dataset demo --method guided,finetune,joint --seeds 0,1,2
     avcil report
     ```
+
+    Into folders of its own:
+
+    ```
+    avcil demo --data demo/data --runs demo/runs
+    ```
     """
     places = _places(data, runs)
     _announce(f"avcil extract --dataset demo{places['data']}", "clips to tokens, once")

@@ -1,0 +1,142 @@
+"""What a user meets at the prompt: help, errors in one line, exit status."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ["extract", "train", "report", "demo", "cache", "datasets"]
+
+
+def avcil(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in a process of its own."""
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("AVCIL_")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "avcil", *map(str, arguments)],
+        cwd=cwd,
+        env={**quiet, "COLUMNS": "100", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_a_short_manual_with_an_example(command: str, tmp_path: Path) -> None:
+    shown = avcil(command, "--help", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert any(line.strip().startswith(f"avcil {command}") for line in shown.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", [[], ["report"], ["train"], ["extract"]], ids=str)
+def test_help_imports_nothing_heavy(command: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys, typer.testing, avcil.cli\n"
+        f"typer.testing.CliRunner().invoke(avcil.cli.app, {[*command, '--help']!r})\n"
+        "heavy = {'torch', 'timm', 'transformers', 'zarr', 'matplotlib', 'pandas', 'av'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+def test_a_report_does_not_import_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, avcil.incremental.report.make, avcil.incremental.results\n"
+        "print('torch' in sys.modules)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "False"
+
+
+WRONG = {
+    "unknown dataset": (["extract", "--dataset", "vs1000"], 1, ["'vs1000'", "demo", "folder"]),
+    "unknown encoder": (
+        ["extract", "--dataset", "demo", "--encoder", "big"],
+        1,
+        ["'big'", "tiny"],
+    ),
+    "no cache": (["train", "--dataset", "demo"], 1, ["avcil extract --dataset demo"]),
+    "no cache at all": (["train"], 1, ["avcil extract --dataset"]),
+    "no runs": (["report"], 1, ["avcil train"]),
+    "unknown option": (["train", "--epoch", "3"], 2, ["--epoch", "--epochs"]),
+    "unknown command": (["learn"], 2, ["No such command 'learn'"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_clear_message(case: str, tmp_path: Path) -> None:
+    arguments, status, words = WRONG[case]
+    shown = avcil(*arguments, cwd=tmp_path)
+    assert shown.returncode == status
+    assert shown.stdout == ""
+    assert "Traceback" not in shown.stderr
+    assert [word for word in words if word not in shown.stderr] == []
+
+
+WRONG_SETTINGS = {
+    "unknown method": (["--method", "guide"], ["'guide'", "guided", "finetune", "joint"]),
+    "unknown head": (["--head", "big"], ["'big'", "guided", "concat"]),
+    "unknown modality": (["--modality", "touch"], ["'touch'", "audio", "visual"]),
+    "unknown recipe": (["--recipe", "slow"], ["'slow'", "fast"]),
+    "unknown setting": (["--set", "epoch=3"], ["'epoch'", "epochs"]),
+    "unknown loss": (["--set", "losses.feat=0"], ["'feat'", "feature"]),
+    "setting without value": (["--set", "epochs"], ["NAME=VALUE", "'epochs'"]),
+    "setting of the wrong type": (["--set", "epochs=many"], ["epochs", "'many'", "int"]),
+    "too many tasks": (["--tasks", "70"], ["6 classes cannot make 70 tasks"]),
+    "seeds that are no numbers": (["--seeds", "a"], ["--seeds", "'a'"]),
+    "unknown device": (["--device", "gpu"], ["'gpu'", "cuda"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WRONG_SETTINGS)
+def test_a_wrong_setting_is_refused_before_training(
+    case: str, toy_cache: Path, tmp_path: Path
+) -> None:
+    arguments, words = WRONG_SETTINGS[case]
+    shown = avcil("train", "--cache", toy_cache, *arguments, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert len(shown.stderr.strip().splitlines()) == 1
+    assert [word for word in words if word not in shown.stderr] == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_and_report_by_hand(toy_cache: Path, tmp_path: Path) -> None:
+    trained = avcil(
+        *["train", "--cache", toy_cache, "--method", "guided,finetune", "--tasks", "2"],
+        *["--epochs", "2", "--set", "head.width=16", "--set", "head.heads=2"],
+        cwd=tmp_path,
+    )
+    assert trained.returncode == 0, trained.stderr
+    folders = [Path(line) for line in trained.stdout.splitlines()]
+    assert [folder.name.split("-")[0] for folder in folders] == ["guided", "finetune"]
+    assert all((tmp_path / folder / "results.json").exists() for folder in folders)
+    reported = avcil("report", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr
+    assert "guided" in reported.stdout
+    assert "random" in reported.stdout
+
+
+def test_show_config_prints_names_that_set_takes(toy_cache: Path, tmp_path: Path) -> None:
+    shown = avcil("train", "--cache", toy_cache, "--show-config", cwd=tmp_path)
+    settings = dict(line.split(" = ", 1) for line in shown.stdout.splitlines())
+    assert settings["losses.kd"] == "1.0"
+    settable = {
+        name: value
+        for name, value in settings.items()
+        if name.startswith(("losses.", "head.")) and name != "head.name"
+    }
+    pairs = [part for name, value in settable.items() for part in ("--set", f"{name}={value}")]
+    again = avcil("train", "--cache", toy_cache, "--show-config", *pairs, cwd=tmp_path)
+    assert again.stdout == shown.stdout
+    assert not (tmp_path / "runs").exists()
