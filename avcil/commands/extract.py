@@ -59,7 +59,11 @@ def extract(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Decoding processes.  [default: one a core]", show_default=False),
+        typer.Option(
+            min=1,
+            help="Decoding processes.  [default: from the number of cores]",
+            show_default=False,
+        ),
     ] = None,
     max_failures: Annotated[
         str, typer.Option(help="Share of clips that may fail (20 clips always may).")
@@ -78,22 +82,28 @@ def extract(
     from avcil.extract.datasets import Where, benchmark
     from avcil.extract.pipeline import Settings, extract
 
-    known = benchmark(dataset)
+    known, torch_device = benchmark(dataset), _device(device)
     settings = Settings(
         seconds=seconds or known.seconds,
         visual_rate_hz=rate or known.visual_rate_hz,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or _workers(torch_device),
         max_failures=_share(max_failures),
     )
     from avcil.extract.encoders import load_encoder
 
-    model = load_encoder(encoder or known.encoder, _device(device))
+    model = load_encoder(encoder or known.encoder, torch_device)
     clips = known.load(Where(data=data, videos=videos, splits=splits))
     path = cache or cache_path(data, clips.name)
     summary = extract(clips, model, path, settings)
     _show(summary)
     if summary.failures:
         raise typer.Exit(SOME_CLIPS_FAILED)
+
+
+def _workers(device: torch.device) -> int:
+    """Return how many processes decode: all cores, or half where the others encode."""
+    cores = os.cpu_count() or 1
+    return cores if device.type == "cuda" else max(1, cores // 2)
 
 
 def _share(text: str) -> float:

@@ -156,9 +156,9 @@ def _waveform(sound: Sound, rng: np.random.Generator) -> NDArray[np.float32]:
     time_s = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
     distractor = _choice([other for other in SOUNDS if other is not sound], rng)
     mix = _level(sound(time_s, rng))
-    mix = mix + rng.uniform(0, 0.3) * _level(distractor(time_s, rng))
-    mix = mix + rng.uniform(0.02, 0.2) * rng.standard_normal(len(time_s))
-    return np.asarray(0.1 * rng.uniform(0.5, 1.5) * mix, dtype=np.float32).clip(-1, 1)
+    mix = mix + rng.uniform(0, 0.2) * _level(distractor(time_s, rng))
+    mix = mix + rng.uniform(0.02, 0.1) * rng.standard_normal(len(time_s))
+    return np.asarray(0.1 * rng.uniform(0.6, 1.4) * mix, dtype=np.float32).clip(-1, 1)
 
 
 def _level(wave: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,14 +22,19 @@ SAMPLE_RATE = 16_000
 STRIDES = (4, 4, 4, 10)  # a hop of 640 samples: 25 tokens a second, as SAM-Audio
 
 
+@torch.no_grad()
 def load(device: torch.device) -> Encoder:
     """Build the encoder; the same weights on every machine."""
     generator = torch.Generator().manual_seed(SEED)
     # Modules draw initial weights as they are built: keep that away from the caller's generator.
     with torch.random.fork_rng(devices=[]):
         vision, audio = _vision_tower(), _audio_tower()
-    for module in (vision, audio):
-        _draw_weights(module, generator)
+    _draw_weights(vision, generator, gain=1.0)
+    # Half the variance in every layer, since each of the DAC's blocks adds to its input, and a
+    # loud first one, since recordings are quiet: the five sounds of the demo told apart by ridge
+    # regression rose from 0.77 to 0.93.
+    _draw_weights(audio, generator, gain=math.sqrt(0.5))
+    audio.encoder.get_parameter("conv1.weight").mul_(4)
     return TowerEncoder(
         Towers(name="tiny", sample_rate=SAMPLE_RATE, random_weights=True), vision, audio, device
     )
@@ -61,9 +66,8 @@ def _audio_tower() -> AudioTower:
     return AudioTower(DacEncoder(config), projection, math.prod(STRIDES))
 
 
-@torch.no_grad()
-def _draw_weights(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw weights that keep the size of a signal; leave norms alone, and no biases.
+def _draw_weights(module: nn.Module, generator: torch.Generator, gain: float) -> None:
+    """Draw weights that multiply the size of a signal by `gain`; no biases; norms as they are.
 
     Without biases the ridge accuracy of the audio tokens on toy sounds rose from 0.56 to 0.82.
     """
@@ -72,7 +76,7 @@ def _draw_weights(module: nn.Module, generator: torch.Generator) -> None:
             parameter.zero_()
         elif name.endswith("weight") and parameter.ndim >= 2:
             fan_in = parameter[0].numel()
-            parameter.copy_(_normal(parameter, generator) / math.sqrt(fan_in))
+            parameter.copy_(gain * _normal(parameter, generator) / math.sqrt(fan_in))
         elif "embed" in name or "token" in name or "latent" in name:
             parameter.copy_(0.5 * _normal(parameter, generator))
 
