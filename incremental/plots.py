@@ -6,14 +6,17 @@ wide, a column of most papers, with fonts as embedded outlines that editors can 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avcil.incremental.errors import RunDamaged
 from avcil.incremental.report import curves
-from avcil.incremental.report.attention import Attention, frames_at, read_attention
+from avcil.incremental.report.attention import Attention, frames_at, kept_attention
 from avcil.incremental.report.rows import Benchmark, Row
+from avcil.progress import log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,8 +79,8 @@ def _row_figures(row: Row, place: int) -> Iterator[tuple[str, Figure]]:
     answers = curves.confusion(row)
     if answers:
         yield f"confusion-{place}-{row.method}", draw_confusion(*answers, row.label)
-    for path in sorted((row.runs[0].folder / "attention").glob("*.npz")):
-        yield f"attention-{place}-{path.stem}", draw_attention(read_attention(path))
+    for number, kept in enumerate(kept_attention(row.runs[0].folder)):
+        yield f"attention-{place}-{number}", draw_attention(kept)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -85,6 +88,14 @@ def save(figure: Figure, path: Path) -> None:
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with _style():
         figure.savefig(path, bbox_inches="tight", metadata=dates.get(path.suffix))
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file for a screen."""
+    page = io.BytesIO()
+    with _style():
+        figure.savefig(page, format="png", dpi=120, bbox_inches="tight")
+    return page.getvalue()
 
 
 def _style() -> AbstractContextManager[None]:
@@ -228,12 +239,10 @@ def draw_attention(attention: Attention) -> Figure:
     from matplotlib.figure import Figure
 
     weights, seconds = attention.weights, attention.duration_s
-    times = [seconds * (i + 0.5) / FRAMES for i in range(FRAMES)]
-    pictures = frames_at(attention.video, times) if attention.video else []
     with _style():
         figure = Figure(figsize=(2 * COLUMN, 3.2), layout="constrained")
         strip, axes, share = figure.subplots(3, 1, height_ratios=(1.1, 2, 0.7))
-        _strip(strip, pictures, seconds)
+        _strip(strip, _pictures(attention), seconds)
         extent = (0.0, seconds, weights.shape[1] / attention.audio_hz, 0.0)
         axes.imshow(weights.T, aspect="auto", cmap="magma", extent=extent, interpolation="nearest")
         axes.set(ylabel="guiding sound at (s)", xlim=(0, seconds), xticklabels=[])
@@ -242,6 +251,18 @@ def draw_attention(attention: Attention) -> Figure:
         answer = "rightly" if attention.answer == attention.label else f"as {attention.answer}"
         figure.suptitle(f"{attention.clip}: {attention.label}, answered {answer}", fontsize=8)
     return figure
+
+
+def _pictures(attention: Attention) -> list[NDArray[np.uint8]]:
+    """Return frames of the clip at even times; none where it is gone or cannot be decoded."""
+    if attention.video is None:
+        return []
+    times = [attention.duration_s * (i + 0.5) / FRAMES for i in range(FRAMES)]
+    try:
+        return frames_at(attention.video, times)
+    except RunDamaged as problem:
+        log(f"no frames beside the attention: {problem}")
+        return []
 
 
 def _strip(axes: Axes, pictures: Sequence[NDArray[np.uint8]], seconds: float) -> None:

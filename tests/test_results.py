@@ -12,6 +12,7 @@ from avcil.incremental.results import (
     CacheIdentity,
     Results,
     find_runs,
+    read_metrics,
     read_run,
     write_results,
 )
@@ -116,3 +117,24 @@ def test_a_run_without_results_says_how_to_go_on(tmp_path: Path) -> None:
     (folder / "results.json").unlink()
     with pytest.raises(RunDamaged, match="has no results yet: run its `avcil train` command"):
         read_run(folder)
+
+
+def test_metrics_name_the_line_that_cannot_be_read(tmp_path: Path) -> None:
+    line = {
+        "task": 0, "epoch": 0, "lr": 0.1, "seconds": 1.0, "validation_accuracy": None,
+        "losses": {"ce": 0.5}, "later": "versions may say more",
+    }  # fmt: skip
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(json.dumps(line) + "\n")
+    assert read_metrics(tmp_path)[0].losses == {"ce": 0.5}
+    file.write_text(json.dumps(line) + '\n{"task": 0, "ep')
+    with pytest.raises(RunDamaged, match=r"metrics.jsonl, line 2, is not an epoch"):
+        read_metrics(tmp_path)
+
+
+def test_leak_free_accuracy_is_there_only_where_it_was_counted() -> None:
+    without = results()
+    assert without.leak_free is None
+    without.leak_free_total, without.leak_free_correct = [5, 5], [[5], [5, 0]]
+    assert without.leak_free is not None
+    assert without.leak_free.by_step == [1.0, 0.5]

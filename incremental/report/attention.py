@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avcil.incremental.errors import RunDamaged
+from avcil.progress import log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,17 @@ class Attention:
     def duration_s(self) -> float:
         """Length of the clip as far as there are visual tokens."""
         return self.weights.shape[0] / self.visual_hz
+
+
+def kept_attention(folder: Path) -> list[Attention]:
+    """Return what a run kept, by file name; a file that is damaged is named and left out."""
+    found = []
+    for path in sorted((folder / "attention").glob("*.npz")):
+        try:
+            found.append(read_attention(path))
+        except RunDamaged as problem:
+            log(f"left out: {problem}")
+    return found
 
 
 def read_attention(path: Path) -> Attention:

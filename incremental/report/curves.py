@@ -14,6 +14,7 @@ from itertools import accumulate
 from avcil.incremental.errors import RunDamaged
 from avcil.incremental.report.rows import Benchmark, Row
 from avcil.incremental.results import AccuracyMatrix, Run, read_metrics
+from avcil.progress import log
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ def loss_curves(run: Run) -> tuple[list[Curve], list[float]]:
     """
     try:
         epochs = read_metrics(run.folder)
-    except RunDamaged:
+    except RunDamaged as problem:
+        log(f"no loss curves: {problem}")
         return [], []
     terms: dict[str, list[tuple[float, float]]] = defaultdict(list)
     starts = [float(i) for i, epoch in enumerate(epochs) if epoch.epoch == 0]

@@ -48,7 +48,7 @@ function startSorting(table) {
 
 function startFilter(table) {
   const rows = [...table.tBodies[0].rows];
-  if (rows.length < 3) return;
+  if (rows.length < 5) return; // short enough to see at once
   const line = document.createElement("div");
   line.className = "filter";
   line.innerHTML = '<label>Filter <input type="search"></label><span role="status"></span>';

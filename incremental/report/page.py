@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib import resources
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from avcil.incremental.report import curves, svg
+from avcil.incremental.report.attention import kept_attention
 from avcil.incremental.report.rows import Benchmark, Row
 from avcil.incremental.report.tables import Column, Mark, Table, name_cache
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 240
 """Points kept of a loss curve: a line of that many cannot be told from more."""
+MOST_PICTURES = 2
+"""Pictures of attention for one row; each takes about 100 KB."""
 CLASSES, ACCURACY = "classes seen", "accuracy, %"
 
 
@@ -129,7 +134,18 @@ def _detail(row: Row) -> Detail:
     answers = curves.confusion(row)
     if answers:
         figures.append(_confusion(*answers))
-    return Detail(row, figures)
+    return Detail(row, [*figures, *_attention(row)])
+
+
+def _attention(row: Row) -> Iterator[Figure]:
+    """Yield pictures of the guided head's attention, where the first run kept some."""
+    for found in kept_attention(row.runs[0].folder)[:MOST_PICTURES]:
+        from avcil.incremental import plots
+
+        data = base64.b64encode(plots.png(plots.draw_attention(found))).decode()
+        caption = f"Which sounds guided which frames: {found.clip}"
+        said = f"{caption}, a clip of {found.label}, answered as {found.answer}"
+        yield Figure(caption, f'<img src="data:image/png;base64,{data}" alt="{escape(said)}">')
 
 
 def _accuracy_matrix(row: Row) -> Figure:

@@ -1,7 +1,7 @@
 """Figures as SVG for the page: they follow its colours, and every mark says its figures.
 
 Marks carry `data-tip` for the pointer and the keyboard, and `data-series` for the legend's
-switches. Colours are the page's variables --s0 to --s7; beyond eight series, dashes tell them.
+switches. Colours are the page's variables --s0 to --s7; from the sixth series on, dashes help.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from avcil.incremental.report.curves import Curve, Point, pareto_front, pieces
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
 COLORS = 8
+DASHES = (*["none"] * 5, "6 3", "2 3", "8 3 2 3", *["4 4"] * 8)
 CELL = 40
 WORDS_UP_TO = 12
 """Most rows of a matrix whose cells are wide enough for figures."""
@@ -48,9 +49,8 @@ class Axis:
 
 
 def color(place: int) -> str:
-    """Return the style of one series."""
-    dashes = "" if place < COLORS else ";stroke-dasharray:5 3"
-    return f"--c:var(--s{place % COLORS}){dashes}"
+    """Return the style of one series: a colour, and dashes where colours come close."""
+    return f"--c:var(--s{place % COLORS});stroke-dasharray:{DASHES[place % len(DASHES)]}"
 
 
 def line_chart(
@@ -148,7 +148,8 @@ def _tick_x(across: Axis, value: float) -> str:
 
 def _svg(width: float, height: float, description: str, inside: str) -> str:
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(description)}">'
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{1.15 * width:.0f}px" role="img" '
+        f'aria-label="{escape(description)}">'
         f"{inside}</svg>"
     )
 

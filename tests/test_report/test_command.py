@@ -1,5 +1,6 @@
 """`avcil report` as a user meets it."""
 
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,8 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from avcil.commands import report as command
 from avcil.commands.report import report
-from avcil.incremental.errors import NoRuns
+from avcil.incremental.errors import ConfigError, NoRuns
+from avcil.incremental.report import make
 
 MakeRun = Callable[..., Path]
 
@@ -63,3 +66,57 @@ def test_a_report_imports_no_torch(make_run: MakeRun, tmp_path: Path) -> None:
         f"make_report([Path({str(tmp_path)!r})]); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_figures_are_written_beside_the_report(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(tasks=2)
+    folder = tmp_path / "figures"
+    options = ["--figures", str(folder), "--figure-format", "pdf"]
+    result = runner.invoke(app, [str(tmp_path), *options])
+    assert result.exit_code == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"demo-tiny-ffffff-2tasks-{name}.pdf"
+        for name in ("accuracy", "forgetting", "losses-0-guided", "matrices")
+    ]
+
+
+def test_an_unknown_table_lists_the_known_ones(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    with pytest.raises(ConfigError, match="unknown table 'x'; choose from all, overview, methods"):
+        runner.invoke(app, [str(tmp_path), "--tables", "x"], catch_exceptions=False)
+
+
+def test_the_help_names_every_table() -> None:
+    assert command.TABLES == make.TABLES
+
+
+@pytest.mark.parametrize(("target", "status"), [("100", 0), ("50", 1)])
+def test_the_exit_status_says_whether_targets_hold(
+    make_run: MakeRun, tmp_path: Path, target: str, status: int
+) -> None:
+    make_run(tasks=2, total=[10, 10], correct=[[10], [10, 10]])
+    targets = tmp_path / "targets.csv"
+    targets.write_text(f"dataset,method,mean_accuracy\ndemo,guided,{target}\n")
+    assert runner.invoke(app, [str(tmp_path), "--check", str(targets)]).exit_code == status
+
+
+def test_the_help_answers_before_anything_heavy_is_imported() -> None:
+    code = (
+        "import sys; from avcil.commands.report import report;"
+        "assert not {'numpy', 'jinja2', 'matplotlib', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_500_runs_are_reported_within_3_seconds_of_processor_time(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for place in range(500):
+        make_run("guided", seed=place % 10, memory=place // 10, tasks=10)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = f"from avcil.cli import app; app(['report', {str(tmp_path)!r}])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+    assert done.stdout.count("±") == 2 * 50 + 1

@@ -12,6 +12,7 @@ from avcil.incremental.errors import RunDamaged
 from avcil.incremental.report import curves
 from avcil.incremental.report.attention import frames_at, read_attention
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.make import render
 from avcil.incremental.report.rows import Benchmark, benchmarks
 
 MakeRun = Callable[..., Path]
@@ -130,3 +131,26 @@ def test_a_clip_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"no")
     with pytest.raises(RunDamaged, match=r"clip.mp4 cannot be decoded"):
         frames_at(tmp_path / "clip.mp4", [0.0])
+
+
+def test_the_page_shows_the_attention_that_a_run_kept(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    (folder / "attention").mkdir()
+    write_attention(folder / "attention" / "a.npz")
+    page = render(benchmarks(gather([tmp_path]).runs)[0], "html")
+    assert (
+        'alt="Which sounds guided which frames: clip 1, a clip of bell, answered as drum"' in page
+    )
+
+
+def test_damaged_extras_are_named_and_left_out(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run()
+    (folder / "attention").mkdir()
+    (folder / "attention" / "a.npz").write_bytes(b"no")
+    (folder / "metrics.jsonl").write_text('{"task": 0}\n')
+    render(benchmarks(gather([tmp_path]).runs)[0], "html")
+    said = capsys.readouterr().err
+    assert "a.npz is not an attention file" in said
+    assert "metrics.jsonl, line 1, is not an epoch" in said
