@@ -18,10 +18,10 @@ from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads.base import HeadOptions
 from avcil.incremental.heads.network import head_options
 from avcil.incremental.methods import make_method, method_class
-from avcil.incremental.methods.base import Method
+from avcil.incremental.methods.base import Method, Selection
 from avcil.incremental.options import build_options
 
-RECIPES = ("fast",)
+RECIPES = ("fast", "paper", "avcil")
 
 MODALITIES = ("av", "audio", "visual")
 
@@ -53,8 +53,14 @@ class Config:
     """The learning order itself."""
     seed: int = 0
     """Decides initial weights, exemplars and the order of clips."""
+    few_shot: int | None = None
+    """Training clips of each class in every task but the first; the others are not used."""
     memory: int
     """Exemplars in all, shared evenly by the classes seen."""
+    memory_per_class: bool = False
+    """Whether `memory` counts the exemplars of each class instead."""
+    selection: Selection
+    """How exemplars are chosen; methods have different defaults."""
     epochs: int
     """Passes over the clips of a task."""
     batch_size: int
@@ -78,6 +84,8 @@ class Config:
         for name in ("learning_rate", "weight_decay", "memory", "warmup"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative: {getattr(self, name)}")
+        if self.few_shot is not None and self.few_shot < 1:
+            raise ConfigError(f"few_shot must be at least 1, not {self.few_shot}")
         negative = [term for term, weight in self.losses.items() if weight < 0]
         if negative:
             raise ConfigError(f"losses.{negative[0]} must not be negative")
@@ -140,7 +148,7 @@ def resolve(request: Request, subject: Subject) -> Config:
             f"unknown modality {request.modality!r}; choose one of {', '.join(MODALITIES)}"
         )
     kind = method_class(request.method)
-    values = _nested(_protocol(subject)) | {}
+    values: dict[str, Any] = {**_protocol(subject), "selection": kind.selection}
     for layer in _recipe_layers(request, subject.dataset):
         _merge(values, layer)
     values["losses"] = {**kind.terms, **values.get("losses", {})}

@@ -1,6 +1,6 @@
 """One row of the accuracy matrix.
 
-Shapes: N clips, C classes seen so far.
+Shapes: N clips, B of a batch, D width, C classes seen so far.
 """
 
 from __future__ import annotations
@@ -8,42 +8,78 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from avcil.incremental.data import TokenSet
+from avcil.incremental.heads.base import Outputs
 from avcil.incremental.heads.network import Network
-from avcil.incremental.methods.base import Method
 from avcil.incremental.tasks import Task
 
 BATCH = 256
 
 
 @torch.no_grad()
-def predict(network: Network, method: Method, clips: TokenSet) -> torch.Tensor:
-    """Return the predicted position of each clip, [N], among all classes seen."""
+def predict(network: Network, clips: TokenSet, means: Tensor | None = None) -> Tensor:
+    """Return the predicted position of each clip, [N], among all classes seen.
+
+    Args:
+        network: what is tested.
+        clips: the clips.
+        means: [C, D] of `class_means` to take the nearest of; without them the largest logit wins.
+    """
     network.eval()
-    return torch.cat([method.classify(network(batch)) for batch in clips.batches(BATCH)])
+    return torch.cat([_decide(network(batch), means) for batch in clips.batches(BATCH)])
 
 
-def accuracy(network: Network, method: Method, clips: TokenSet) -> float:
+def _decide(outputs: Outputs, means: Tensor | None) -> Tensor:
+    if means is None:
+        return outputs.logits.argmax(1)
+    # Both sides have norm one, so the nearest mean is the one with the largest cosine.
+    return (functional.normalize(outputs.encoded.features) @ means.T).argmax(1)
+
+
+@torch.no_grad()
+def unit_features(network: Network, clips: TokenSet) -> Tensor:
+    """Return the features of clips, scaled to norm one, [N, D]."""
+    network.eval()
+    features = [network.encode(batch).features for batch in clips.batches(BATCH)]
+    return functional.normalize(torch.cat(features))
+
+
+def class_means(network: Network, clips: TokenSet) -> Tensor:
+    """Return the direction of each class's mean, [C, D]; zero for a class without clips.
+
+    Source: Rebuffi et al., iCaRL, CVPR 2017, algorithm 1.
+    """
+    features = unit_features(network, clips)
+    members = functional.one_hot(clips.labels, network.classifier.classes).to(features.dtype)
+    return functional.normalize(members.T @ features)  # the sum has the direction of the mean
+
+
+def accuracy(network: Network, clips: TokenSet, means: Tensor | None = None) -> float:
     """Return the share of clips that are classified rightly, in [0, 1]."""
-    right = predict(network, method, clips) == clips.labels
+    right = predict(network, clips, means) == clips.labels
     return float(right.sum()) / len(right)
 
 
 def count_correct(
-    network: Network, method: Method, parts: Iterable[TokenSet], tasks: Sequence[Task]
+    network: Network,
+    parts: Iterable[TokenSet],
+    tasks: Sequence[Task],
+    means: Tensor | None = None,
 ) -> list[int]:
     """Return how many clips of each task are classified rightly.
 
     Args:
         network: what is tested.
-        method: says how outputs become predictions.
         parts: the test clips of all classes seen, a part at a time.
         tasks: every task so far.
+        means: [C, D] of `class_means` to take the nearest of; without them the largest logit wins.
     """
     edges = torch.tensor([task.new.stop for task in tasks])
     counts = torch.zeros(len(tasks), dtype=torch.int64)
     for clips in parts:
-        right = clips.labels[predict(network, method, clips) == clips.labels].cpu()
+        right = clips.labels[predict(network, clips, means) == clips.labels].cpu()
         counts += torch.bincount(torch.bucketize(right, edges, right=True), minlength=len(tasks))
     return [int(count) for count in counts]

@@ -16,7 +16,7 @@ from torch import Tensor
 from avcil.incremental.config import Config
 from avcil.incremental.data import Sampler, TokenSet
 from avcil.incremental.errors import NonFiniteLoss
-from avcil.incremental.evaluate import accuracy
+from avcil.incremental.evaluate import accuracy, class_means
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.heads.network import Network
 from avcil.incremental.methods.base import Method
@@ -60,9 +60,14 @@ class Fit:
     def run(self, bar: Bar) -> Progress:
         """Train every epoch that is not done, and leave the best weights in the network.
 
+        There is nothing to do for a method without loss terms.
+
         Raises:
             NonFiniteLoss: a loss term became NaN or infinite.
         """
+        if not self.method.terms:
+            bar.advance(self.config.epochs)
+            return self.progress
         optimizer = make_optimizer(self.config, self.network)
         self._resume(optimizer)
         bar.advance(self.progress.epoch)
@@ -76,10 +81,15 @@ class Fit:
         self.network.load_state_dict(self.progress.best_weights)
         return self.progress
 
+    def validate(self) -> float:
+        """Return the accuracy on validation clips, in [0, 1], as the network stands."""
+        means = class_means(self.network, self.clips) if self.method.nearest_mean else None
+        return accuracy(self.network, self.validation, means)
+
     def _train_and_validate(self, optimizer: torch.optim.Optimizer) -> float:
         start, epoch = time.perf_counter(), self.progress.epoch
         losses = self._epoch(epoch, optimizer)
-        score = accuracy(self.network, self.method, self.validation)
+        score = self.validate()
         if score > self.progress.best_accuracy:
             self.progress.best_accuracy, self.progress.best_epoch = score, epoch
             self.progress.best_weights = {
@@ -90,7 +100,7 @@ class Fit:
                 "task": self.task.index,
                 "epoch": epoch,
                 "losses": losses,
-                "learning_rate": optimizer.param_groups[0]["lr"],
+                "lr": optimizer.param_groups[0]["lr"],
                 "validation_accuracy": score,
                 "seconds": round(time.perf_counter() - start, 4),
             }

@@ -14,15 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from avcil.cache.reader import FeatureStore
-from avcil.cache.schema import Split
+from avcil.cache.schema import SPLITS, Split
 from avcil.incremental.config import Config
 from avcil.incremental.data import TokenSet
 from avcil.incremental.errors import ConfigError
-from avcil.incremental.evaluate import count_correct
+from avcil.incremental.evaluate import BATCH, class_means, count_correct, unit_features
 from avcil.incremental.fit import Fit, Progress
 from avcil.incremental.folder import RunFolder
+from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
-from avcil.incremental.memory import Memory, rank_randomly
+from avcil.incremental.memory import Memory, herd, rank_randomly
 from avcil.incremental.methods.base import Replay
 from avcil.incremental.results import Results
 from avcil.incremental.seeds import derive_seed
@@ -47,17 +48,29 @@ class Curriculum:
         self.labels = class_order(classes, config.order_seed, config.class_order)  # by position
         self.positions = np.argsort(self.labels)  # by label
         self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
-        for position, label in enumerate(self.labels):
-            for split in ("train", "val", "test"):
-                if not len(self.rows(split, range(position, position + 1))):
-                    raise ConfigError(
-                        f"class {classes[label]!r} has no {split} clip in the cache: every class "
-                        "needs clips to train, validate and test on"
-                    )
+        self._rows = self._sort_rows(config)
+        for (split, position), rows in self._rows.items():
+            if not len(rows):
+                raise ConfigError(
+                    f"class {classes[self.labels[position]]!r} has no {split} clip in the cache: "
+                    "every class needs clips to train, validate and test on"
+                )
 
     def rows(self, split: Split, positions: range) -> NDArray[np.int64]:
         """Return the rows of some classes, sorted."""
-        return self.store.rows(split, self.labels[positions.start : positions.stop])
+        return np.sort(np.concatenate([self._rows[split, position] for position in positions]))
+
+    def _sort_rows(self, config: Config) -> dict[tuple[Split, int], NDArray[np.int64]]:
+        """Return the rows of each split and class position."""
+        result: dict[tuple[Split, int], NDArray[np.int64]] = {}
+        for split in SPLITS:
+            rows = self.store.rows(split)
+            labels = self.store.manifest.labels[rows]
+            for position, label in enumerate(self.labels):
+                result[split, position] = rows[labels == label]
+        for position in range(self.tasks[0].new.stop, len(self.labels)):
+            result["train", position] = _few(result["train", position], config, position)
+        return result
 
     def class_names(self) -> list[list[str]]:
         """Return the class names of each task."""
@@ -67,6 +80,14 @@ class Curriculum:
     def test_counts(self) -> list[int]:
         """Return the number of test clips of each task."""
         return [len(self.rows("test", task.new)) for task in self.tasks]
+
+
+def _few(rows: NDArray[np.int64], config: Config, position: int) -> NDArray[np.int64]:
+    """Return the training clips that few-shot learning keeps of a class, drawn by the seed."""
+    if config.few_shot is None:
+        return rows
+    rng = np.random.default_rng(derive_seed(config.seed, "few-shot", position))
+    return np.sort(rng.permutation(rows)[: config.few_shot])
 
 
 class Trainer:
@@ -119,7 +140,12 @@ class Trainer:
             validation=self._load(self.curriculum.rows("val", task.seen)),
             folder=self.folder,
         )
-        return network, fit.run(bar)
+        progress = fit.run(bar)
+        network.eval()
+        network.notes.keep(self.method.after_task(network, clips.batches(BATCH), task))
+        if not self.method.terms:
+            progress.best_epoch, progress.best_accuracy = 0, fit.validate()
+        return network, progress
 
     def _enter(self, task: Task, clips: TokenSet) -> tuple[Network, Network | None]:
         """Return the network to train, grown, and the frozen network of the previous task."""
@@ -127,13 +153,16 @@ class Trainer:
         # After the line above, which draws weights only when a resumed run rebuilds the network.
         torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
         if previous is None:
-            network, teacher = self._new_network(), None
+            network = self._new_network()
             network.visual_norm.fit(clips.visual, clips.visual_lengths)
             network.audio_norm.fit(clips.audio, clips.audio_lengths)
         else:
-            network, teacher = previous, copy.deepcopy(previous).eval().requires_grad_(False)
-        network.classifier.grow(task.new.stop - network.classifier.classes)
-        return network, teacher
+            network = previous
+        teacher = copy.deepcopy(previous) if self.method.distils and previous else None
+        _grow(network, task)
+        with torch.no_grad():
+            self.method.before_task(network.eval(), clips.batches(BATCH), task)
+        return network, None if teacher is None else teacher.eval().requires_grad_(False)
 
     def _previous(self, task: Task) -> Network | None:
         """Return the network of the task before, from memory or, on resume, from its file."""
@@ -142,7 +171,7 @@ class Trainer:
         if self.network is not None:
             return self.network
         network = self._new_network()
-        network.classifier.grow(task.new.start)
+        _grow(network, self.curriculum.tasks[task.index - 1])
         network.load_state_dict(self.folder.weights(task.index - 1))
         return network
 
@@ -151,14 +180,21 @@ class Trainer:
             self.config.head["name"],
             self.config.head_options(),
             self.store.encoding,
-            self.method.classifier,
+            self._new_classifier,
         ).to(self.device)
+
+    def _new_classifier(self, width: int) -> Classifier:
+        own = self.method.classifier(width)
+        return CLASSIFIERS[self.config.head_options().classifier](width) if own is None else own
 
     def _test(self, task: Task) -> list[int]:
         """Return the row of the accuracy matrix."""
         assert self.network is not None
         done = self.curriculum.tasks[: task.index + 1]
-        return count_correct(self.network, self.method, self._test_parts(task), done)
+        means = None
+        if self.method.nearest_mean:
+            means = class_means(self.network, self._load(self.memory.rows))
+        return count_correct(self.network, self._test_parts(task), done, means)
 
     def _conclude(self, task: Task, progress: Progress, row: list[int], seconds: float) -> None:
         """Write down a finished task."""
@@ -198,15 +234,31 @@ class Trainer:
         """Choose exemplars of the task's classes."""
         if self._replays_exemplars:
             rows = {p: self.curriculum.rows("train", range(p, p + 1)) for p in task.new}
+            if self.config.selection == "herding":
+                self.memory.add({position: self._herd(rows[position]) for position in rows})
+                return
             seed = derive_seed(self.config.seed, "memory", task.index)
             self.memory.add(rank_randomly(rows, np.random.default_rng(seed)))
 
+    def _herd(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rank the clips of one class by herding."""
+        assert self.network is not None
+        features = unit_features(self.network, self._load(rows))
+        return rows[herd(features.cpu().numpy())]
+
     def _recall(self) -> Memory:
         """Rebuild the memory from the ids that the results list, which keep its order."""
-        memory = Memory(self.config.memory)
+        memory = Memory(self.config.memory, self.config.memory_per_class)
         if self.results.exemplars:
             row_of = {clip: row for row, clip in enumerate(self.store.manifest.ids)}
             rows = np.array([row_of[clip] for clip in self.results.exemplars[-1]], np.int64)
             places = self.curriculum.positions[self.store.manifest.labels[rows]]
             memory.chosen = {int(place): rows[places == place] for place in np.unique(places)}
         return memory
+
+
+def _grow(network: Network, task: Task) -> None:
+    """Add the classes that the classifier lacks, task by task, up to those of `task`."""
+    for span in (*task.earlier, task.new):
+        if network.classifier.classes < span.stop:
+            network.classifier.grow(len(span))

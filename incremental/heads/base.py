@@ -38,11 +38,12 @@ class Encoded:
     mask: Tensor | None
     """[B, T] True at real tokens of `tokens`; None where there is no padding."""
     layers: tuple[Tensor, ...]
-    """Pooled features after each layer, [B, D] each; the last is `features`."""
+    """Outputs of the layers on the way to the features, [B, T, D] or [B, D]; last `features`."""
     streams: Mapping[str, Tensor] = field(default_factory=dict)
     """Pooled features of each modality before fusion, [B, D] each."""
     attention: Mapping[str, Tensor] = field(default_factory=dict)
-    """Attention maps by name, where the head has any to compare."""
+    """Logarithms of attention weights by name, [B, ...], where the head has any to compare; zero
+    where there is nothing but padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Outputs:
     logits: Tensor
     """[B, C], a class at each position of the learning order seen so far."""
     encoded: Encoded
+    notes: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the method noted after the last task that this network finished."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +67,8 @@ class HeadOptions:
     """How tokens are scaled before projection; `standardize` takes each channel's mean and
     deviation from the training clips of the first task and keeps them."""
     dropout: float = 0.0
+    classifier: Literal["linear", "cosine", "proxy"] = "linear"
+    """For methods that do not bring their own."""
 
 
 class Head(nn.Module, ABC):

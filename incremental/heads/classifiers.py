@@ -1,15 +1,18 @@
 """Classifiers that grow with the tasks.
 
-Shapes: B clips, D width, C classes seen so far.
+Shapes: B clips, D width, C classes seen so far, K proxies a class.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from avcil.incremental.clusters import kmeans
 
 
 class Classifier(nn.Module, ABC):
@@ -22,7 +25,7 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def grow(self, count: int) -> None:
-        """Add `count` classes and leave the weights of the others as they are."""
+        """Add the `count` classes of a task and leave the weights of the others as they are."""
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
@@ -52,3 +55,85 @@ class LinearClassifier(Classifier):
     def forward(self, features: Tensor) -> Tensor:
         """Return logits [B, C] of features [B, D]."""
         return functional.linear(features, self.weight, self.bias)
+
+
+class CosineClassifier(Classifier):
+    """One direction a class; the logit is the cosine to it, times a learned scale.
+
+    Source: Hou et al., LUCIR, CVPR 2019, equation 4.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.weight = nn.Parameter(torch.empty(0, width))
+        self.scale = nn.Parameter(torch.tensor(10.0))
+
+    @property
+    def classes(self) -> int:
+        """C, classes the classifier knows."""
+        return len(self.weight)
+
+    def grow(self, count: int) -> None:
+        """Add classes with random directions."""
+        new = torch.randn(count, self.width).to(self.weight.device) / self.width**0.5
+        self.weight = nn.Parameter(torch.cat([self.weight.detach(), new]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits [B, C] of features [B, D]."""
+        return self.scale * functional.normalize(features) @ functional.normalize(self.weight).T
+
+
+class ProxyClassifier(Classifier):
+    """Several directions a class; those nearest to a clip count most. Old ones are frozen.
+
+    A class scores s = sum_k softmax_k(s_k) s_k over its proxies, s_k = 2 cos - 2 being minus the
+    squared distance on the unit sphere. Its logit is eta (s - margin), eta learned.
+
+    Source: Douillard et al., PODNet, ECCV 2020, section 3.2; Kang et al., AFC, CVPR 2022.
+    """
+
+    old: Tensor  # [C of earlier tasks, K, D]
+
+    def __init__(self, width: int, proxies: int = 10, margin: float = 0.6) -> None:
+        super().__init__()
+        self.width, self.proxies, self.margin = width, proxies, margin
+        # A buffer, because the weight decay of an optimiser would move a parameter without gradient
+        self.register_buffer("old", torch.empty(0, proxies, width))
+        self.new = nn.Parameter(torch.empty(0, proxies, width))
+        self.eta = nn.Parameter(torch.tensor(1.0))
+
+    @property
+    def classes(self) -> int:
+        """C, classes the classifier knows."""
+        return len(self.old) + len(self.new)
+
+    def grow(self, count: int) -> None:
+        """Freeze the proxies so far and add classes with random ones."""
+        self.old = torch.cat([self.old, self.new.detach()])
+        new = torch.randn(count, self.proxies, self.width) / self.width**0.5
+        self.new = nn.Parameter(new.to(self.old.device))
+
+    @torch.no_grad()
+    def imprint(self, features: Sequence[Tensor]) -> None:
+        """Put the new proxies at the centres of the new classes' features, [clips, D] each.
+
+        Their length is the mean length of the old proxies.
+        """
+        centres = [kmeans(functional.normalize(each), self.proxies) for each in features]
+        length = self.old.norm(dim=2).mean()
+        self.new.copy_(length * functional.normalize(torch.stack(centres), dim=2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits [B, C] of features [B, D]."""
+        proxies = functional.normalize(torch.cat([self.old, self.new]), dim=2)
+        cosines = functional.normalize(features) @ proxies.flatten(0, 1).T
+        scores = 2 * cosines.unflatten(1, (-1, self.proxies)) - 2
+        return self.eta * ((scores.softmax(2) * scores).sum(2) - self.margin)
+
+
+CLASSIFIERS: dict[str, Callable[[int], Classifier]] = {
+    "linear": LinearClassifier,
+    "cosine": CosineClassifier,
+    "proxy": ProxyClassifier,
+}

@@ -99,10 +99,9 @@ class GuidedHead(Head):
         }
         layers = []
         for cross, attend in zip(self.cross, self.self, strict=True):
-            tokens = cross(tokens, audio, batch.audio_mask)
-            layers.append(masked_mean(tokens, batch.visual_mask))
-            tokens = attend(tokens, batch.visual_mask)
-            layers.append(masked_mean(tokens, batch.visual_mask))
+            guided = cross(tokens, audio, batch.audio_mask)
+            tokens = attend(guided, batch.visual_mask)
+            layers += [guided, tokens]
         features = self.pool(tokens, batch.visual_mask)
         return Encoded(features, tokens, batch.visual_mask, (*layers[:-1], features), streams)
 

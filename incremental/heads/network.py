@@ -9,36 +9,46 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from avcil.cache.schema import Encoding
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.heads.avcil import AVCILHead, AVCILOptions
 from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions, Outputs
 from avcil.incremental.heads.classifiers import Classifier
 from avcil.incremental.heads.concat import ConcatHead, ConcatOptions
 from avcil.incremental.heads.guided import GuidedHead, GuidedOptions
 from avcil.incremental.heads.layers import InputNorm
+from avcil.incremental.heads.mean import MeanHead
 from avcil.incremental.heads.unimodal import UnimodalHead, UnimodalOptions
 from avcil.incremental.options import build_options
-
-Size = tuple[int, int]  # tokens, channels
 
 
 @dataclass(frozen=True, slots=True)
 class HeadEntry:
-    """A head by name: its options, and how to build it for visual and audio tokens."""
+    """A head by name: its options, and how to build it for the tokens of an encoding."""
 
     options: type[HeadOptions]
-    build: Callable[[Any, Size, Size], Head]
+    build: Callable[[Any, Encoding], Head]
+
+
+def _visual(encoding: Encoding) -> tuple[int, int]:
+    return encoding.visual_tokens, encoding.visual_width
+
+
+def _audio(encoding: Encoding) -> tuple[int, int]:
+    return encoding.audio_tokens, encoding.audio_width
 
 
 HEADS: dict[str, HeadEntry] = {
-    "guided": HeadEntry(GuidedOptions, GuidedHead),
-    "concat": HeadEntry(ConcatOptions, ConcatHead),
-    "audio": HeadEntry(UnimodalOptions, lambda o, visual, audio: UnimodalHead(o, "audio", audio)),
-    "visual": HeadEntry(
-        UnimodalOptions, lambda o, visual, audio: UnimodalHead(o, "visual", visual)
+    "guided": HeadEntry(GuidedOptions, lambda o, e: GuidedHead(o, _visual(e), _audio(e))),
+    "concat": HeadEntry(ConcatOptions, lambda o, e: ConcatHead(o, _visual(e), _audio(e))),
+    "audio": HeadEntry(UnimodalOptions, lambda o, e: UnimodalHead(o, "audio", _audio(e))),
+    "visual": HeadEntry(UnimodalOptions, lambda o, e: UnimodalHead(o, "visual", _visual(e))),
+    "avcil": HeadEntry(
+        AVCILOptions, lambda o, e: AVCILHead(o, _visual(e), _audio(e), e.tokens_per_frame)
     ),
+    "mean": HeadEntry(HeadOptions, lambda o, e: MeanHead(_visual(e), _audio(e))),
 }
 
 
@@ -53,6 +63,24 @@ def head_options(name: str, values: Mapping[str, object]) -> HeadOptions:
     return build_options(HEADS[name].options, values, f"head {name!r}")
 
 
+class Notes(nn.Module):
+    """Tensors that a method keeps of the tasks so far, saved with the weights."""
+
+    def keep(self, notes: Mapping[str, Tensor]) -> None:
+        """Add notes, or replace those of the same name."""
+        for name, value in notes.items():
+            self.register_buffer(name, value.detach())
+
+    def all(self) -> dict[str, Tensor]:
+        """Return the notes by name."""
+        return dict(self.named_buffers())
+
+    def _load_from_state_dict(self, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Take whatever notes were saved, of any name and shape."""
+        self.keep({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
 class Network(nn.Module):
     """The trained part of the model."""
 
@@ -65,12 +93,11 @@ class Network(nn.Module):
     ) -> None:
         """Build a head for the tokens of `encoding`, and an empty classifier of its width."""
         super().__init__()
-        visual = (encoding.visual_tokens, encoding.visual_width)
-        audio = (encoding.audio_tokens, encoding.audio_width)
-        self.visual_norm = InputNorm(options.input_norm, visual[1])
-        self.audio_norm = InputNorm(options.input_norm, audio[1])
-        self.head = HEADS[name].build(options, visual, audio)
+        self.visual_norm = InputNorm(options.input_norm, encoding.visual_width)
+        self.audio_norm = InputNorm(options.input_norm, encoding.audio_width)
+        self.head = HEADS[name].build(options, encoding)
         self.classifier = classifier(self.head.width)
+        self.notes = Notes()
 
     def encode(self, batch: Batch) -> Encoded:
         """Run the network up to the classifier."""
@@ -82,4 +109,4 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Outputs:
         """Run the whole network."""
         encoded = self.encode(batch)
-        return Outputs(self.classifier(encoded.features), encoded)
+        return Outputs(self.classifier(encoded.features), encoded, self.notes.all())

@@ -61,6 +61,6 @@ class UnimodalHead(Head):
         layers = []
         for block in self.blocks:
             tokens = block(tokens, mask)
-            layers.append(masked_mean(tokens, mask))
+            layers.append(tokens)
         features = self.pool(tokens, mask)
         return Encoded(features, tokens, mask, (*layers[:-1], features), streams)

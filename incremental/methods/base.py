@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.heads.classifiers import Classifier, LinearClassifier
+from avcil.incremental.heads.classifiers import Classifier
+from avcil.incremental.heads.network import Network
 from avcil.incremental.tasks import Task
+
+Selection = Literal["random", "herding"]
 
 
 class Replay(Enum):
@@ -28,16 +31,34 @@ class Method(ABC):
     """One incremental-learning method: its loss, and what it keeps between tasks.
 
     A method never loops over epochs, steps an optimiser, moves tensors or logs: the trainer does.
-    Hyper-parameters are dataclass fields of the subclass, so a method is its own configuration.
+    Hyper-parameters are dataclass fields of the subclass, so a method is its own configuration. It
+    has no state: what it learns of a task lies in the network, which is saved and restored.
     """
 
     replay: ClassVar[Replay] = Replay.NONE
+    selection: ClassVar[Selection] = "random"
+    """How exemplars are chosen."""
     terms: ClassVar[Mapping[str, float]] = MappingProxyType({"ce": 1.0})
-    """Default weight of each named loss term; `--set losses.NAME=WEIGHT` changes one."""
+    """Default weight of each named loss term; `--set losses.NAME=WEIGHT` changes one. A method
+    without terms is in closed form: nothing is trained, `after_task` does all."""
+    distils: ClassVar[bool] = True
+    """Whether the loss looks at the network of the previous task."""
+    nearest_mean: ClassVar[bool] = False
+    """Whether a clip goes to the class whose exemplars' mean is nearest to it, instead of to the
+    largest logit."""
 
-    def classifier(self, width: int) -> Classifier:
-        """Build the empty classifier that grows task by task."""
-        return LinearClassifier(width)
+    def classifier(self, width: int) -> Classifier | None:
+        """Return an empty classifier of the method's own; None for that of `head.classifier`."""
+        return None
+
+    def before_task(self, network: Network, clips: Iterator[Batch], task: Task) -> None:  # noqa: B027
+        """Prepare the network, already grown, for a task.
+
+        Args:
+            network: the network to train, in evaluation mode, without gradients.
+            clips: all that the task trains on, new clips first, then exemplars.
+            task: the task that begins.
+        """
 
     @abstractmethod
     def loss(
@@ -52,6 +73,17 @@ class Method(ABC):
             task: the task in training.
         """
 
-    def classify(self, outputs: Outputs) -> Tensor:
-        """Return the predicted position of each clip, [B]."""
-        return outputs.logits.argmax(dim=1)
+    def after_task(
+        self, network: Network, clips: Iterator[Batch], task: Task
+    ) -> Mapping[str, Tensor]:
+        """Look back at a finished task, and return notes for the next ones.
+
+        Args:
+            network: the network at its best epoch, in evaluation mode.
+            clips: all that the task trained on.
+            task: the finished task.
+
+        Returns:
+            tensors that the network shall keep; `loss` finds them as `old.notes`.
+        """
+        return {}

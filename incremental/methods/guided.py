@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from torch import Tensor
+from torch.nn import functional
 
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.losses import separated_cross_entropy, task_distillation, token_distance
+from avcil.incremental.losses import (
+    FeatureDistance,
+    feature_distance,
+    own_task_cross_entropy,
+    separated_cross_entropy,
+    task_distillation,
+)
 from avcil.incremental.methods.base import Method, Replay
 from avcil.incremental.tasks import Task
 
@@ -22,6 +30,13 @@ class Guided(Method):
     """Task-separated cross-entropy, feature distillation and logit distillation."""
 
     temperature: float = 2.0
+    cross_entropy: Literal["separated", "own-task", "joint"] = "separated"
+    """Who competes: new classes with each other and old ones with each other; the classes of each
+    task with each other; all classes."""
+    feature: FeatureDistance = "tokens"
+    """How features are compared: mean squared error of tokens or of their mean, mean cosine
+    distance of tokens, or smooth L1 of tokens."""
+    feature_of: Literal["exemplars", "all"] = "exemplars"
 
     replay = Replay.PAIRED
     terms = MappingProxyType({"ce": 1.0, "feature": 1.0, "kd": 1.0})
@@ -30,14 +45,17 @@ class Guided(Method):
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
         """Return the terms of equation (6)."""
-        terms = {"ce": separated_cross_entropy(new.logits, batch, task)}
+        terms = {"ce": self._cross_entropy(new.logits, batch, task)}
         if old is not None:
             terms["kd"] = task_distillation(new.logits, old.logits, task.earlier, self.temperature)
-            kept = slice(batch.current, None)
-            mask = old.encoded.mask
-            terms["feature"] = token_distance(
-                new.encoded.tokens[kept],
-                old.encoded.tokens[kept],
-                None if mask is None else mask[kept],
-            )
+            first = batch.current if self.feature_of == "exemplars" else 0
+            if first < len(batch.labels):
+                terms["feature"] = feature_distance(new.encoded, old.encoded, first, self.feature)
         return terms
+
+    def _cross_entropy(self, logits: Tensor, batch: Batch, task: Task) -> Tensor:
+        if self.cross_entropy == "joint":
+            return functional.cross_entropy(logits, batch.labels)
+        if self.cross_entropy == "own-task":
+            return own_task_cross_entropy(logits, batch.labels, task)
+        return separated_cross_entropy(logits, batch, task)

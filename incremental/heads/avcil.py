@@ -1,0 +1,83 @@
+"""AV-CIL's own head: audio chooses where and when to look.
+
+Shapes: B clips, J frames, S spatial tokens a frame, Dv and Da channels, D width.
+
+Source: Pian et al., AV-CIL, ICCV 2023, section 4.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
+from avcil.incremental.heads.layers import masked_mean
+
+NEVER = -1e9
+"""A score that softmax turns into zero; unlike -inf also where every frame is padding."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AVCILOptions(HeadOptions):
+    """Options of AV-CIL's head."""
+
+    width: int = 768
+
+
+class AVCILHead(Head):
+    """Spatial attention within each frame, then temporal attention over frames, by channel."""
+
+    def __init__(
+        self,
+        options: AVCILOptions,
+        visual: tuple[int, int],
+        audio: tuple[int, int],
+        tokens_per_frame: int,
+    ) -> None:
+        """Build the head for visual tokens (J * S, Dv) and audio tokens (Ta, Da)."""
+        super().__init__()
+        self.width, self.tokens_per_frame = options.width, tokens_per_frame
+        self.visual_query = nn.Linear(visual[1], visual[1])
+        self.audio_query = nn.Linear(audio[1], visual[1])
+        self.visual_projection = nn.Linear(visual[1], options.width)
+        self.audio_projection = nn.Linear(audio[1], options.width)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, batch: Batch) -> Encoded:
+        """Fuse the tokens of each clip."""
+        sound = masked_mean(batch.audio, batch.audio_mask)
+        frames = batch.visual.unflatten(1, (-1, self.tokens_per_frame))  # [B, J, S, Dv]
+        padding = _padding(batch.visual_mask, self.tokens_per_frame)
+        spatial, temporal = self._attend(frames, sound, padding)
+        seen = ((spatial.exp() * frames).sum(2) * temporal.exp()).sum(1)
+        heard, looked = self.audio_projection(sound).relu(), self.visual_projection(seen).relu()
+        features = self.dropout(heard + looked)
+        if padding is not None:
+            spatial = spatial.masked_fill(padding[:, :, None, None], 0.0)
+            temporal = temporal.masked_fill(padding[:, :, None], 0.0)
+        return Encoded(
+            features,
+            features[:, None],
+            None,
+            (heard, looked, features),
+            {"audio": heard, "visual": looked},
+            {"spatial": spatial, "temporal": temporal},
+        )
+
+    def _attend(
+        self, frames: Tensor, sound: Tensor, padding: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return logarithms of the weights over space [B, J, S, Dv] and time [B, J, Dv]."""
+        asked = self.audio_query(sound).tanh()[:, None]  # [B, 1, Dv]
+        offered = self.visual_query(frames).tanh()
+        spatial = (offered * asked[:, None]).log_softmax(2)
+        scores = (spatial.exp() * offered).sum(2) * asked
+        if padding is not None:
+            scores = scores.masked_fill(padding[:, :, None], NEVER)
+        return spatial, scores.log_softmax(1)
+
+
+def _padding(mask: Tensor | None, tokens_per_frame: int) -> Tensor | None:
+    """Return [B, J], True at frames without a real token; None where no clip is padded."""
+    return None if mask is None else ~mask.unflatten(1, (-1, tokens_per_frame)).any(2)

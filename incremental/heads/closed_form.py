@@ -1,0 +1,110 @@
+"""Classifiers in closed form: sums over clips that any order of tasks adds up to the same.
+
+Shapes: B clips, D width, M random features, C classes seen so far.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from avcil.incremental.heads.classifiers import Classifier
+
+
+class MomentClassifier(Classifier):
+    """Keeps second moments and class sums in float64 and solves for weights when asked to."""
+
+    second: Tensor  # [M, M] sum of x x^T
+    sums: Tensor  # [M, C] sum of x of each class
+    counts: Tensor  # [C] clips of each class
+    weight: Tensor  # [M, C]
+    bias: Tensor  # [C]
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("second", torch.zeros(width, width, dtype=torch.float64))
+        for name in ("sums", "weight"):
+            self.register_buffer(name, torch.zeros(width, 0, dtype=torch.float64))
+        for name in ("counts", "bias"):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.float64))
+
+    @property
+    def classes(self) -> int:
+        """C, classes the classifier knows."""
+        return len(self.counts)
+
+    def grow(self, count: int) -> None:
+        """Add classes without clips."""
+        for name in ("sums", "weight", "counts", "bias"):
+            setattr(self, name, functional.pad(getattr(self, name), (0, count)))
+
+    def absorb(self, features: Tensor, labels: Tensor) -> None:
+        """Add clips, features [B, D] and labels [B]."""
+        expanded = self.expand(features)
+        classes = functional.one_hot(labels, self.classes).double()
+        self.second += expanded.T @ expanded
+        self.sums += expanded.T @ classes
+        self.counts += classes.sum(0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits [B, C] of features [B, D]."""
+        return self.expand(features) @ self.weight + self.bias
+
+    @abstractmethod
+    def expand(self, features: Tensor) -> Tensor:
+        """Return what the moments are of, [B, M] in float64."""
+
+    @abstractmethod
+    def solve(self) -> None:
+        """Set weight and bias from the clips absorbed so far."""
+
+
+class DiscriminantClassifier(MomentClassifier):
+    """Linear discriminant analysis with one covariance for all classes.
+
+    Source: Hayes and Kanan, Deep SLDA, CVPR Workshops 2020, equations 1 to 4.
+    """
+
+    def __init__(self, width: int, shrinkage: float) -> None:
+        super().__init__(width)
+        self.shrinkage = shrinkage
+
+    def expand(self, features: Tensor) -> Tensor:
+        """Return the features themselves."""
+        return features.double()
+
+    def solve(self) -> None:
+        """Set w_c = P mean_c and b_c = -w_c mean_c / 2, P the inverse of the shrunk covariance."""
+        means = self.sums / self.counts.clamp_min(1)
+        # sum (x - mean)(x - mean)^T within classes = sum x x^T - sum_c n_c mean_c mean_c^T
+        within = (self.second - (means * self.counts) @ means.T) / self.counts.sum()
+        identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
+        covariance = (1 - self.shrinkage) * within + self.shrinkage * identity
+        self.weight = torch.linalg.solve(covariance, means)
+        self.bias = -0.5 * (self.weight * means).sum(0)
+
+
+class RandomRidgeClassifier(MomentClassifier):
+    """Ridge regression to one-hot labels on random ReLU features.
+
+    Source: McDonnell et al., RanPAC, NeurIPS 2023, equations 3 to 6.
+    """
+
+    projection: Tensor  # [D, M]
+
+    def __init__(self, width: int, random_features: int, ridge: float) -> None:
+        super().__init__(random_features)
+        self.ridge = ridge
+        self.register_buffer("projection", torch.randn(width, random_features).double())
+
+    def expand(self, features: Tensor) -> Tensor:
+        """Return ReLU of the random projection."""
+        return (features.double() @ self.projection).relu()
+
+    def solve(self) -> None:
+        """Set the weights to (sum x x^T + ridge I)^-1 (class sums)."""
+        identity = torch.eye(len(self.second), dtype=torch.float64, device=self.second.device)
+        self.weight = torch.linalg.solve(self.second + self.ridge * identity, self.sums)

@@ -1,0 +1,29 @@
+"""The mean of each modality's tokens, with nothing to train: for methods in closed form.
+
+Shapes: B clips, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from avcil.incremental.heads.base import Batch, Encoded, Head
+from avcil.incremental.heads.layers import masked_mean
+
+
+class MeanHead(Head):
+    """Average each modality over time, scale to norm one, join; `head.width` has no meaning."""
+
+    def __init__(self, visual: tuple[int, int], audio: tuple[int, int]) -> None:
+        """Build the head for visual tokens (Tv, Dv) and audio tokens (Ta, Da)."""
+        super().__init__()
+        self.width = visual[1] + audio[1]
+
+    def forward(self, batch: Batch) -> Encoded:
+        """Join the mean tokens of each clip."""
+        visual = functional.normalize(masked_mean(batch.visual, batch.visual_mask))
+        audio = functional.normalize(masked_mean(batch.audio, batch.audio_mask))
+        features = torch.cat([visual, audio], dim=1)
+        streams = {"visual": visual, "audio": audio}
+        return Encoded(features, features[:, None], None, (features,), streams)

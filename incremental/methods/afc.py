@@ -1,0 +1,71 @@
+"""AFC: distil each layer as much as the old classes depend on it.
+
+Source: Kang et al., Class-Incremental Learning by Knowledge Distillation with Adaptive Feature
+Consolidation, CVPR 2022; the audio-visual form follows Pian et al., AV-CIL, ICCV 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from avcil.incremental.heads.base import Batch, Outputs
+from avcil.incremental.heads.classifiers import ProxyClassifier
+from avcil.incremental.heads.network import Network
+from avcil.incremental.importance import layer_importance, pooled_layers
+from avcil.incremental.losses import direction_distance, neighbourhood_loss
+from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class AFC(Method):
+    """NCA loss on proxies, and discrepancy of layers; the largest logit wins (LSC)."""
+
+    proxies: int = 10
+    margin: float = 0.6
+
+    replay = Replay.MIXED
+    selection = "herding"
+    terms = MappingProxyType({"nca": 1.0, "discrepancy": 0.5})
+
+    def classifier(self, width: int) -> ProxyClassifier:
+        """Return a proxy classifier without classes."""
+        return ProxyClassifier(width, self.proxies, self.margin)
+
+    def before_task(self, network: Network, clips: Iterator[Batch], task: Task) -> None:
+        """Set the proxies of new classes on their clips; in the first task they are random."""
+        if task.earlier:
+            assert isinstance(network.classifier, ProxyClassifier)
+            batches = [(network.encode(batch).features, batch.labels) for batch in clips]
+            features, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+            network.classifier.imprint([features[labels == position] for position in task.new])
+
+    def loss(
+        self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
+    ) -> dict[str, Tensor]:
+        """Return NCA loss and discrepancy, which weighs more with every task."""
+        terms = {"nca": neighbourhood_loss(new.logits, batch.labels)}
+        if old is not None:
+            layers = zip(pooled_layers(new.encoded), pooled_layers(old.encoded), strict=True)
+            each = torch.stack([direction_distance(now, before) for now, before in layers])
+            terms["discrepancy"] = math.sqrt(task.index + 1) * (old.notes["importance"] @ each)
+        return terms
+
+    def after_task(
+        self, network: Network, clips: Iterator[Batch], task: Task
+    ) -> Mapping[str, Tensor]:
+        """Note how much the loss depends on each layer."""
+        return {"importance": layer_importance(network, clips, neighbourhood_loss)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AFCNearestMean(AFC):
+    """The same training; the nearest mean of exemplars wins."""
+
+    nearest_mean = True

@@ -1,0 +1,63 @@
+"""AV-CIL: SS-IL, audio and video of a class drawn together, and attention distilled.
+
+Source: Pian et al., AV-CIL, ICCV 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import Tensor
+from torch.nn import functional
+
+from avcil.incremental.heads.base import Batch, Encoded, Outputs
+from avcil.incremental.losses import (
+    attention_distillation,
+    class_contrast,
+    instance_contrast,
+    separated_cross_entropy,
+    task_distillation,
+)
+from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVCIL(Method):
+    """The published losses. Terms that a head has nothing for, such as attention, are left out."""
+
+    temperature: float = 2.0
+    contrast_temperature: float = 0.05
+    class_contrast_per_anchor: bool = False
+    """Equation 7 as printed, instead of what the released code computes."""
+
+    replay = Replay.PAIRED
+    terms = MappingProxyType(
+        {"ce": 1.0, "kd": 1.0, "instance": 0.5, "class": 1.0, "spatial": 0.5, "temporal": 0.5}
+    )
+
+    def loss(
+        self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
+    ) -> dict[str, Tensor]:
+        """Return cross-entropy; from the second task on all terms."""
+        terms = {"ce": separated_cross_entropy(new.logits, batch, task)}
+        if old is None:
+            return terms
+        terms["kd"] = task_distillation(new.logits, old.logits, task.earlier, self.temperature)
+        if {"audio", "visual"} <= new.encoded.streams.keys():
+            scores = self._similarity(new.encoded)
+            terms["instance"] = instance_contrast(scores)
+            terms["class"] = class_contrast(
+                scores, batch.labels, per_anchor=self.class_contrast_per_anchor
+            )
+        if batch.current < len(batch.labels):
+            for name, logs in new.encoded.attention.items():
+                before = old.encoded.attention[name]
+                terms[name] = attention_distillation(logs[batch.current :], before[batch.current :])
+        return terms
+
+    def _similarity(self, encoded: Encoded) -> Tensor:
+        """Return cosines over the temperature, audio by video, [B, B]."""
+        heard, seen = (functional.normalize(encoded.streams[name]) for name in ("audio", "visual"))
+        return heard @ seen.T / self.contrast_temperature

@@ -1,0 +1,43 @@
+"""What methods in closed form have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from torch import Tensor
+
+from avcil.incremental.heads.base import Batch, Outputs
+from avcil.incremental.heads.closed_form import MomentClassifier
+from avcil.incremental.heads.network import Network
+from avcil.incremental.methods.base import Method
+from avcil.incremental.tasks import Task
+
+
+class ClosedForm(Method):
+    """Sums over the clips of each task and solves for the classifier; nothing is trained."""
+
+    terms = MappingProxyType({})
+    distils = False
+
+    @abstractmethod
+    def classifier(self, width: int) -> MomentClassifier:
+        """Return the classifier, without classes."""
+
+    def loss(
+        self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
+    ) -> dict[str, Tensor]:
+        """Return nothing: there is nothing to train."""
+        return {}
+
+    def after_task(
+        self, network: Network, clips: Iterator[Batch], task: Task
+    ) -> Mapping[str, Tensor]:
+        """Take in the clips of the task and solve anew."""
+        classifier = network.classifier
+        assert isinstance(classifier, MomentClassifier)
+        for batch in clips:
+            classifier.absorb(network.encode(batch).features.detach(), batch.labels)
+        classifier.solve()
+        return {}

@@ -1,0 +1,39 @@
+"""Dark experience replay, the variant with labels (DER++).
+
+The published method keeps each exemplar's logits from the moment it was stored. Here the frozen
+network of the previous task gives them: the same in the second task, renewed in later ones.
+
+Source: Buzzega et al., Dark Experience for General Continual Learning, NeurIPS 2020, equation 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import Tensor
+from torch.nn import functional
+
+from avcil.incremental.heads.base import Batch, Outputs
+from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class DER(Method):
+    """Cross-entropy on new clips and on exemplars, and the exemplars' old logits matched."""
+
+    replay = Replay.PAIRED
+    terms = MappingProxyType({"ce": 1.0, "replay": 0.5, "logits": 0.5})
+
+    def loss(
+        self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
+    ) -> dict[str, Tensor]:
+        """Return the terms; the two on exemplars from the second task on."""
+        fresh, kept = slice(batch.current), slice(batch.current, None)
+        terms = {"ce": functional.cross_entropy(new.logits[fresh], batch.labels[fresh])}
+        if old is not None and batch.current < len(batch.labels):
+            terms["replay"] = functional.cross_entropy(new.logits[kept], batch.labels[kept])
+            known = new.logits[kept, : old.logits.shape[1]]
+            terms["logits"] = functional.mse_loss(known, old.logits[kept])
+        return terms

@@ -1,0 +1,46 @@
+"""iCaRL: herded exemplars, and each old class's probability distilled on its own.
+
+Source: Rebuffi et al., iCaRL, CVPR 2017; the audio-visual form follows Pian et al., AV-CIL,
+ICCV 2023, whose iCaRL-FC and iCaRL-NME differ in how they classify alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import Tensor
+from torch.nn import functional
+
+from avcil.incremental.heads.base import Batch, Outputs
+from avcil.incremental.losses import sigmoid_distillation
+from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ICaRL(Method):
+    """Cross-entropy over all classes and sigmoid distillation; the largest logit wins."""
+
+    compat: bool = False
+    """Apply the sigmoid twice, as AV-CIL's released code does."""
+
+    replay = Replay.MIXED
+    selection = "herding"
+    terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
+
+    def loss(
+        self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
+    ) -> dict[str, Tensor]:
+        """Return cross-entropy and distillation."""
+        terms = {"ce": functional.cross_entropy(new.logits, batch.labels)}
+        if old is not None:
+            terms["kd"] = sigmoid_distillation(new.logits, old.logits, sigmoid_twice=self.compat)
+        return terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class ICaRLNearestMean(ICaRL):
+    """The same training; the nearest mean of exemplars wins."""
+
+    nearest_mean = True

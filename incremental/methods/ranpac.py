@@ -1,0 +1,26 @@
+"""RanPAC: ridge regression on random features of frozen ones. No exemplar, nothing trained.
+
+Without the adaptation of the features to the first task, so that the result is the ridge regression
+on all clips at once, whatever the order of tasks.
+
+Source: McDonnell et al., RanPAC, NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avcil.incremental.heads.closed_form import RandomRidgeClassifier
+from avcil.incremental.methods.closed_form import ClosedForm
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanPAC(ClosedForm):
+    """Second moments and class sums of random features, summed over the tasks."""
+
+    random_features: int = 1000
+    ridge: float = 1.0
+
+    def classifier(self, width: int) -> RandomRidgeClassifier:
+        """Return a regression without classes."""
+        return RandomRidgeClassifier(width, self.random_features, self.ridge)

@@ -1,0 +1,24 @@
+"""Streaming linear discriminant analysis on frozen features: no exemplar, nothing trained.
+
+Source: Hayes and Kanan, Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis,
+CVPR Workshops 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avcil.incremental.heads.closed_form import DiscriminantClassifier
+from avcil.incremental.methods.closed_form import ClosedForm
+
+
+@dataclass(frozen=True, kw_only=True)
+class SLDA(ClosedForm):
+    """Class means and one covariance; the means stay and the covariance grows with every task."""
+
+    shrinkage: float = 1e-4
+    """Share of the identity in the covariance."""
+
+    def classifier(self, width: int) -> DiscriminantClassifier:
+        """Return a discriminant without classes."""
+        return DiscriminantClassifier(width, self.shrinkage)

@@ -1,0 +1,35 @@
+"""SS-IL: separated softmax for old and new classes, and distillation task by task.
+
+Source: Ahn et al., SS-IL, ICCV 2021, equations 4 to 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import Tensor
+
+from avcil.incremental.heads.base import Batch, Outputs
+from avcil.incremental.losses import separated_cross_entropy, task_distillation
+from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSIL(Method):
+    """Separated cross-entropy and distillation, exemplars joined to every batch."""
+
+    temperature: float = 2.0
+
+    replay = Replay.PAIRED
+    terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
+
+    def loss(
+        self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
+    ) -> dict[str, Tensor]:
+        """Return cross-entropy and distillation."""
+        terms = {"ce": separated_cross_entropy(new.logits, batch, task)}
+        if old is not None:
+            terms["kd"] = task_distillation(new.logits, old.logits, task.earlier, self.temperature)
+        return terms
