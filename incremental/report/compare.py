@@ -6,7 +6,8 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from avcil.incremental.report.rows import Benchmark, Row, chance, named
+from avcil.incremental.report.labels import named
+from avcil.incremental.report.rows import Benchmark, Row, chance
 from avcil.incremental.report.statistics import (
     ENOUGH_PAIRS,
     Difference,

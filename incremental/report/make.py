@@ -11,8 +11,9 @@ from avcil.incremental.errors import ConfigError
 from avcil.incremental.report import compare, export, latex, paper, text
 from avcil.incremental.report.check import check_all, check_table
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.published import BUILT_IN, Target, read_targets
-from avcil.incremental.report.rows import Benchmark, benchmarks
+from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.tables import Table, overview
 from avcil.progress import log
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from avcil.incremental.report.labels import details, named
 from avcil.incremental.report.published import Target, published
-from avcil.incremental.report.rows import Benchmark, Row, details, named
+from avcil.incremental.report.rows import Benchmark, Row
 from avcil.incremental.report.tables import (
     NOTHING,
     Cell,
@@ -27,9 +28,10 @@ SEEDS = "--seeds 0,1,2"
 NAMES = {
     "finetune": "Fine-tuning", "lwf": "LwF", "icarl-nme": "iCaRL-NME", "icarl-fc": "iCaRL-FC",
     "ssil": "SS-IL", "afc-nme": "AFC-NME", "afc-lsc": "AFC-LSC", "avcil": "AV-CIL",
-    "guided": "Guided (the paper)", "joint": "Joint (upper bound)",
+    "guided": "Guided (the paper)", "der": "DER++", "slda": "SLDA", "ranpac": "RanPAC",
+    "joint": "Joint (upper bound)",
 }  # fmt: skip
-"""Methods as papers spell them, in the paper's order."""
+"""Methods as papers spell them, those of the paper first and in its order."""
 LOSSES = (
     ("concat", ("feature",)),
     ("guided", ("feature", "kd")),
@@ -65,7 +67,7 @@ class Line:
 def methods_table(found: Benchmark, targets: Sequence[Target]) -> Table:
     """Return table 1: all methods with both modalities and all their losses."""
     known = [t for t in published(found.cache.dataset, "methods", targets) if _fits(t, found)]
-    plain = [row for row in found.rows if _is_plain(row)]
+    plain = [row for row in found.rows if not row.ablated]
     order = list(dict.fromkeys([*(t.method for t in known), *_in_order(plain)]))
     lines: list[Line] = []
     for method in order:
@@ -179,10 +181,6 @@ def _matching(
     return [*named(rows)] or [None]
 
 
-def _is_plain(row: Row) -> bool:
-    return row.modality == "av" and row.usual_head and not row.switched_off
-
-
 def _in_order(rows: Iterable[Row]) -> list[str]:
     """Return the methods of rows: those of the paper in its order, then the others by name."""
     known = list(NAMES)
@@ -193,7 +191,7 @@ def _in_order(rows: Iterable[Row]) -> list[str]:
 def _name(method: str, row: Row | None) -> str:
     """Return the paper's name of a method, with what tells this row from its rivals."""
     name = NAMES.get(method, method)
-    return name if row is None else name + details(row)
+    return name if row is None else name + row.label.removeprefix(method)
 
 
 def _fits(target: Target, found: Benchmark) -> bool:
@@ -220,7 +218,7 @@ def tasks_table(group: Sequence[Benchmark], targets: Sequence[Target]) -> Table 
     counts = sorted({*(len(b.sizes) for b in group), *(t.tasks for t in known if t.tasks)})
     if len(counts) < 2:
         return None
-    plain = [row for found in group for row in found.rows if _is_plain(row)]
+    plain = [row for found in group for row in found.rows if not row.ablated]
     methods = list(dict.fromkeys([*(t.method for t in known), *_in_order(plain)]))
     columns = [Column("method", figure=False)]
     if known:
@@ -244,7 +242,7 @@ def _tasks_row(
 
 def _best_cell(method: str, group: Iterable[Benchmark]) -> Cell:
     """Return the accuracy of a method's plain row; of several, the best on validation clips."""
-    rows = [row for b in group for row in b.rows if row.method == method and _is_plain(row)]
+    rows = [row for b in group for row in b.rows if row.method == method and not row.ablated]
     return figure_cell(max(rows, key=lambda row: row.validation).accuracy) if rows else Cell("")
 
 

@@ -46,15 +46,20 @@ class Target:
     def asks_for(self, found: Benchmark, row: Row) -> bool:
         """Tell whether a row repeats this figure's protocol."""
         cache = found.cache
+        head = row.head == self.head if self.head else self._usual_head(row)
         return (
             (self.dataset, self.method, self.modality, self.without)
             == (cache.dataset, row.method, row.modality, row.switched_off)
+            and head
             and self.tasks in (None, len(found.sizes))
-            and (row.head == self.head if self.head else row.usual_head)
             and self.encoder in ("", cache.encoder)
             and self.fingerprint in ("", cache.fingerprint)
             and self.label in ("", row.label)
         )
+
+    def _usual_head(self, row: Row) -> bool:
+        """Tell whether a row's head is what a target means that names none."""
+        return row.usual_head if row.modality != "av" or row.switched_off else not row.ablated
 
 
 def read_targets(path: Path | None = None) -> list[Target]:

@@ -1,4 +1,4 @@
-"""Runs to rows: what belongs together, what it is called, and its mean and deviation.
+"""Rows and benchmarks: what belongs together, and its mean and deviation.
 
 A row is all runs that differ in nothing but the seed and the class order: both are chance as far as
 a method is concerned, so both belong to the deviation. A benchmark is all rows that were measured
@@ -7,10 +7,8 @@ on the same cache in the same number of tasks: only those may stand in one table
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -21,9 +19,9 @@ CHANCE = frozenset({"seed", "order_seed", "class_order"})
 """Fields of a configuration that make another run of the same row."""
 UPPER_BOUND = "joint"
 """This method sees all clips of all tasks again: a bound to compare with, not a competitor."""
+OWN_HEADS = {"slda": "mean", "ranpac": "mean"}
+"""Heads of methods that cannot do with the default one, where they are not called alike."""
 LOSSES = "losses."
-OF_THE_CACHE = frozenset({"dataset", "fingerprint", "rows"})
-"""Fields of a configuration that say which cache; the benchmark names it, so labels do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,18 @@ class Row:
     @property
     def usual_head(self) -> bool:
         """True for the default head, and for the head that method or modality brings."""
-        return self.head in {"guided", self.method, self.modality}
+        return self.head in {"guided", self.modality, OWN_HEADS.get(self.method, self.method)}
+
+    @property
+    def ablated(self) -> bool:
+        """True where a part was taken away: a modality, a loss, or the method's kind of head.
+
+        The baselines may run on AV-CIL's head, as they were published, or on the default one.
+        """
+        heads = {"guided", OWN_HEADS.get(self.method, self.method)}
+        if self.method != "guided":
+            heads.add("avcil")
+        return self.modality != "av" or self.head not in heads or bool(self.switched_off)
 
     @property
     def switched_off(self) -> tuple[str, ...]:
@@ -147,11 +156,6 @@ class Benchmark:
         return f"{tasks} of {each} classes"
 
 
-def details(row: Row) -> str:
-    """Return what a label adds to the name of the method: `, memory=20`, or nothing."""
-    return row.label.removeprefix(short_name(row))
-
-
 def class_order(run: Run) -> tuple[str, ...]:
     """Return the classes of a run in learning order."""
     return tuple(name for task in run.results.tasks for name in task)
@@ -172,119 +176,3 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-_Protocol: TypeAlias = tuple[CacheIdentity, str, tuple[int, ...]]
-"""The cache, its list of clips, and the classes of each task: what runs must share to compare."""
-
-
-def benchmarks(runs: Iterable[Run]) -> tuple[list[Benchmark], list[str]]:
-    """Group runs into benchmarks of rows.
-
-    Returns:
-        The benchmarks by dataset, encoder and number of tasks, and one line for every run that is
-        left out because another run of the same row, seed and class order is counted already.
-    """
-    groups: dict[_Protocol, list[Run]] = defaultdict(list)
-    for run in runs:
-        sizes = tuple(len(task) for task in run.results.tasks)
-        groups[run.results.cache, str(run.config.get("rows")), sizes].append(run)
-    repeats: list[str] = []
-    found = [
-        Benchmark(cache, sizes, _rows(group, repeats))
-        for (cache, _, sizes), group in groups.items()
-    ]
-    return sorted(found, key=_benchmark_order), repeats
-
-
-def _benchmark_order(found: Benchmark) -> tuple[object, ...]:
-    cache = found.cache
-    return cache.dataset, cache.encoder, cache.fingerprint, cache.clips, len(found.sizes)
-
-
-def _rows(runs: Iterable[Run], repeats: list[str]) -> list[Row]:
-    groups: dict[str, dict[Chance, Run]] = defaultdict(dict)
-    settings: dict[str, Settings] = {}
-    for run in runs:
-        kept = {name: value for name, value in run.config.items() if name not in CHANCE}
-        key = json.dumps(kept, sort_keys=True)
-        first = groups[key].setdefault(chance(run), run)
-        if first is not run:
-            repeats.append(f"{run.folder} repeats {first.folder}, same settings, seed and order")
-        settings.setdefault(key, flatten(kept))
-    rows = [Row(list(group.values()), settings[key]) for key, group in groups.items()]
-    return sorted(named(rows), key=lambda row: (-row.accuracy.mean, row.label))
-
-
-def named(rows: Sequence[Row]) -> list[Row]:
-    """Label each row by its method, and by what is unusual among the rows of that name."""
-    groups = _by_name(rows)
-    labelled: list[Row] = []
-    for row in rows:
-        name = short_name(row)
-        usual = usual_settings(groups[name])
-        details = [_spell(key, row.settings, usual) for key in _differences(groups[name])]
-        label = ", ".join([name, *(detail for detail in details if detail)])
-        labelled.append(Row(row.runs, row.settings, label))
-    return labelled
-
-
-def usual_settings(rivals: Sequence[Row]) -> Settings:
-    """Return the settings that differ among rows, as far as one value is more usual than others.
-
-    Labels leave these values out. A loss is usual where it is on.
-    """
-    usual: dict[str, Any] = {}
-    for name in _differences(rivals):
-        values = [row.settings.get(name) for row in rivals]
-        if name.startswith(LOSSES):
-            values = [value for value in values if value]
-        ranked = Counter(map(json.dumps, values)).most_common(2)
-        if len(ranked) == 1 or ranked[0][1] > ranked[1][1]:
-            usual[name] = json.loads(ranked[0][0])
-    return usual
-
-
-def unsaid(rows: Sequence[Row]) -> list[str]:
-    """Return, for each name that several rows share, the usual settings that labels leave out."""
-    usual = {name: usual_settings(rivals) for name, rivals in _by_name(rows).items()}
-    return [
-        f"{name} with {', '.join(f'{key}={value}' for key, value in settings.items())}"
-        for name, settings in usual.items()
-        if settings
-    ]
-
-
-def _by_name(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[short_name(row)].append(row)
-    return groups
-
-
-def _spell(name: str, settings: Settings, usual: Settings) -> str:
-    """Return a setting as it reads in a label; nothing for the usual value."""
-    value = settings.get(name)
-    if name in usual and usual[name] == value:
-        return ""
-    if name.startswith(LOSSES) and value == 0:
-        return f"without {name.removeprefix(LOSSES)}"
-    return f"{name}={value}"
-
-
-def short_name(row: Row) -> str:
-    """Return the method with its modality and head where those are not the usual ones."""
-    extras = [row.modality] if row.modality != "av" else []
-    if not row.usual_head:
-        extras.append(f"{row.head} head")
-    return f"{row.method} ({', '.join(extras)})" if extras else row.method
-
-
-def _differences(rivals: Sequence[Row]) -> list[str]:
-    """Return the names of the settings that are not the same in all rows."""
-    names = {name for row in rivals for name in row.settings} - OF_THE_CACHE
-    return [
-        name
-        for name in sorted(names)
-        if len({json.dumps(row.settings.get(name)) for row in rivals}) > 1
-    ]

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order, unsaid
+from avcil.incremental.report.labels import unsaid
+from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order
 from avcil.incremental.results import CacheIdentity
 
 DECIMALS = 2

@@ -9,9 +9,9 @@ from avcil.incremental.errors import ConfigError
 from avcil.incremental.report.check import check_all
 from avcil.incremental.report.export import comma_separated
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.make import check_report
 from avcil.incremental.report.published import read_targets
-from avcil.incremental.report.rows import benchmarks
 from avcil.incremental.results import CacheIdentity
 
 MakeRun = Callable[..., Path]

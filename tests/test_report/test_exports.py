@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.latex import escape
 from avcil.incremental.report.make import TABLES, render
-from avcil.incremental.report.rows import Benchmark, benchmarks
+from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.results import AccuracyMatrix, CacheIdentity
 
 MakeRun = Callable[..., Path]

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.make import Format, render
-from avcil.incremental.report.rows import Benchmark, benchmarks
+from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.tables import Cell, Column, Mark, mark_best
 from avcil.incremental.results import CacheIdentity
 

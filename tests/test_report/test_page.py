@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.make import make_tables, render
-from avcil.incremental.report.rows import Benchmark, benchmarks
+from avcil.incremental.report.rows import Benchmark
 
 MakeRun = Callable[..., Path]
 METHODS = ("finetune", "guided", "joint", "lwf")

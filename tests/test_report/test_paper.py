@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.make import make_tables
 from avcil.incremental.report.published import read_targets
-from avcil.incremental.report.rows import benchmarks
 from avcil.incremental.report.tables import Mark, Table
 from avcil.incremental.results import CacheIdentity
 
@@ -182,3 +182,15 @@ def test_a_comparison_of_one_thing_is_no_table(
 ) -> None:
     make_run()
     assert tables(tmp_path, name) == []
+
+
+def test_baselines_on_av_cils_head_are_no_ablation_and_are_told_apart(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run("ssil")
+    make_run("ssil", head={"name": "avcil"})
+    make_run("ranpac", head={"name": "mean"})
+    make_run("guided", head={"name": "avcil"})
+    make_run("ssil", head={"name": "concat"})
+    (table,) = tables(tmp_path, "methods")
+    assert sorted(lines(table)) == ["RanPAC", "SS-IL", "SS-IL (avcil head)"]

@@ -12,8 +12,9 @@ from avcil.incremental.errors import RunDamaged
 from avcil.incremental.report import curves
 from avcil.incremental.report.attention import frames_at, read_attention
 from avcil.incremental.report.gather import gather
+from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.make import render
-from avcil.incremental.report.rows import Benchmark, benchmarks
+from avcil.incremental.report.rows import Benchmark
 
 MakeRun = Callable[..., Path]
 

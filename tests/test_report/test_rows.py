@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from avcil.incremental.report.gather import gather
-from avcil.incremental.report.rows import Benchmark, benchmarks, unsaid
+from avcil.incremental.report.group import benchmarks
+from avcil.incremental.report.labels import unsaid
+from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.results import CacheIdentity, read_run
 
 MakeRun = Callable[..., Path]

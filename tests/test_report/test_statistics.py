@@ -8,7 +8,7 @@ import pytest
 
 from avcil.incremental.report.compare import pairs_table
 from avcil.incremental.report.gather import gather
-from avcil.incremental.report.rows import benchmarks
+from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.statistics import paired_difference, variance_shares
 
 MakeRun = Callable[..., Path]

@@ -1,0 +1,92 @@
+"""What rows are called: the method, and what is unusual among the rows of that name."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from avcil.incremental.report.rows import LOSSES, Row, Settings
+
+OF_THE_CACHE = frozenset({"dataset", "fingerprint", "rows"})
+"""Fields of a configuration that say which cache; the benchmark names it, so labels do not."""
+
+
+def named(rows: Sequence[Row]) -> list[Row]:
+    """Label each row by its method, and by what is unusual among the rows of that name."""
+    groups = _by_name(rows)
+    labelled: list[Row] = []
+    for row in rows:
+        name = short_name(row)
+        usual = usual_settings(groups[name])
+        details = [_spell(key, row.settings, usual) for key in _differences(groups[name])]
+        label = ", ".join([name, *(detail for detail in details if detail)])
+        labelled.append(Row(row.runs, row.settings, label))
+    return labelled
+
+
+def usual_settings(rivals: Sequence[Row]) -> Settings:
+    """Return the settings that differ among rows, as far as one value is more usual than others.
+
+    Labels leave these values out. A loss is usual where it is on.
+    """
+    usual: dict[str, Any] = {}
+    for name in _differences(rivals):
+        values = [row.settings.get(name) for row in rivals]
+        if name.startswith(LOSSES):
+            values = [value for value in values if value]
+        ranked = Counter(map(json.dumps, values)).most_common(2)
+        if len(ranked) == 1 or ranked[0][1] > ranked[1][1]:
+            usual[name] = json.loads(ranked[0][0])
+    return usual
+
+
+def unsaid(rows: Sequence[Row]) -> list[str]:
+    """Return, for each name that several rows share, the usual settings that labels leave out."""
+    usual = {name: usual_settings(rivals) for name, rivals in _by_name(rows).items()}
+    return [
+        f"{name} with {', '.join(f'{key}={value}' for key, value in settings.items())}"
+        for name, settings in usual.items()
+        if settings
+    ]
+
+
+def _by_name(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[short_name(row)].append(row)
+    return groups
+
+
+def _spell(name: str, settings: Settings, usual: Settings) -> str:
+    """Return a setting as it reads in a label; nothing for the usual value."""
+    value = settings.get(name)
+    if name in usual and usual[name] == value:
+        return ""
+    if name.startswith(LOSSES) and value == 0:
+        return f"without {name.removeprefix(LOSSES)}"
+    return f"{name}={value}"
+
+
+def short_name(row: Row) -> str:
+    """Return the method with its modality and head where those are not the usual ones."""
+    extras = [row.modality] if row.modality != "av" else []
+    if not row.usual_head:
+        extras.append(f"{row.head} head")
+    return f"{row.method} ({', '.join(extras)})" if extras else row.method
+
+
+def _differences(rivals: Sequence[Row]) -> list[str]:
+    """Return the names of the settings that are not the same in all rows."""
+    names = {name for row in rivals for name in row.settings} - OF_THE_CACHE
+    return [
+        name
+        for name in sorted(names)
+        if len({json.dumps(row.settings.get(name)) for row in rivals}) > 1
+    ]
+
+
+def details(row: Row) -> str:
+    """Return what a label adds to the name of the method: `, memory=20`, or nothing."""
+    return row.label.removeprefix(short_name(row))
