@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -42,17 +43,30 @@ def make_report(
 
     Raises:
         NoRuns: there is no finished run.
-        ConfigError: there is no table of that name.
+        ConfigError: there is no table of that name, or the file cannot be written.
     """
     chosen = choose(names)
     found = find(roots)
     if output is None:
-        color = form == "table" and sys.stdout.isatty()
-        sys.stdout.write(render(found, form, chosen, color))
+        sys.stdout.write(render(found, form, chosen, _screen()))
     else:
+        _write(render(found, form, chosen), output)
+
+
+def _screen() -> int | None:
+    """Return the width of the terminal; None where output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _write(report: str, output: Path) -> None:
+    try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(render(found, form, chosen), "utf-8")
-        log(f"wrote {output}")
+        output.write_text(report, "utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{str(output)!r} cannot be written ({error.strerror}): choose another --output"
+        ) from error
+    log(f"wrote {output}")
 
 
 def find(roots: Sequence[Path]) -> list[Benchmark]:
@@ -88,7 +102,7 @@ def check_report(roots: Sequence[Path], targets: str, tolerance: float) -> bool:
         raise ConfigError(
             f"no target in {targets!r} is about {', '.join(datasets)}: name another file of targets"
         )
-    sys.stdout.write(text.terminal([check_table(checks, tolerance)], color=sys.stdout.isatty()))
+    sys.stdout.write(text.terminal([check_table(checks, tolerance)], _screen()))
     return all(check.holds for check in checks)
 
 
@@ -133,9 +147,9 @@ def render(
     found: Sequence[Benchmark],
     form: Format,
     names: Sequence[str] = ("overview",),
-    color: bool = False,
+    screen: int | None = None,
 ) -> str:
-    """Return the report as text; `color` for a terminal that shows bold and underlined."""
+    """Return the report as text; `screen` is the width of a terminal that shows bold type."""
     if form == "csv":
         return export.comma_separated(found)
     if form == "json":
@@ -151,7 +165,7 @@ def render(
         return text.markdown(tables)
     if form == "latex":
         return latex.document(tables)
-    return text.terminal(tables, color=color)
+    return text.terminal(tables, screen)
 
 
 def make_tables(found: Sequence[Benchmark], names: Sequence[str]) -> list[Table]:

@@ -11,15 +11,22 @@ from avcil.incremental.report.tables import Cell, Mark, Table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-TERMINAL_WIDTH = 80
+PLAIN_WIDTH = 80
 
 
-def terminal(tables: Iterable[Table], width: int = TERMINAL_WIDTH, color: bool = False) -> str:
-    """Return tables drawn for a terminal of `width` columns; `color` adds its control codes."""
+def terminal(tables: Iterable[Table], screen: int | None = None) -> str:
+    """Return tables drawn in characters.
+
+    Args:
+        tables: what to draw.
+        screen: columns of a terminal that shows bold and underlined; None for plain text.
+    """
     from rich.console import Console
 
     page = io.StringIO()
-    console = Console(file=page, width=width, force_terminal=color, highlight=False)
+    console = Console(
+        file=page, width=screen or PLAIN_WIDTH, force_terminal=bool(screen), highlight=False
+    )
     said: set[str] = set()
     for table in tables:
         console.print(_drawn(table))

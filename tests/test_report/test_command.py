@@ -120,3 +120,9 @@ def test_500_runs_are_reported_within_3_seconds_of_processor_time(
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
     assert done.stdout.count("±") == 2 * 50 + 1
+
+
+def test_an_output_that_cannot_be_written_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    with pytest.raises(ConfigError, match=r"cannot be written .*choose another --output"):
+        runner.invoke(app, [str(tmp_path), "--output", str(tmp_path)], catch_exceptions=False)

@@ -1,6 +1,7 @@
 """The same figures in every format."""
 
 import csv
+import dataclasses
 import io
 import re
 from collections.abc import Callable
@@ -85,3 +86,20 @@ def test_figures_that_print_the_same_share_the_rank() -> None:
     mark_best([Column("accuracy", best=max)], rows, [True] * 4)
     marks = [row[0].mark for row in rows]
     assert marks == [Mark.BEST, Mark.BEST, Mark.SECOND, Mark.NONE]
+
+
+def test_a_benchmark_that_leaks_says_so(
+    make_run: MakeRun, tmp_path: Path, sam_audio: CacheIdentity
+) -> None:
+    leaking = dataclasses.replace(sam_audio, dataset="vs100")
+    extra = {"leak_free_total": [5, 5], "leak_free_correct": [[5], [5, 4]]}
+    make_run(cache=leaking, tasks=2, total=[10, 10], correct=[[5], [5, 5]], extra=extra)
+    text = render(benchmarks(gather([tmp_path]).runs)[0], "markdown")
+    assert "1,627 of the 5,000" in text
+    assert "| guided | 50.00 | 0.00 | 1 | 95.00 |" in text
+
+
+def test_a_terminal_gets_bold_type_and_its_own_width(found: list[Benchmark]) -> None:
+    text = render(found, "table", screen=120)
+    assert "\x1b[1m" in text
+    assert max(len(line) for line in text.splitlines()) > 80
