@@ -46,12 +46,49 @@ def decode(path: Path, sampling: Sampling) -> Media:
     """
     _check_file(path)
     try:
-        waveform = _waveform(path, sampling)
-        grid_s = _grid(len(waveform), sampling)
-        frames, frame_index = _frames(path, grid_s, sampling)
+        sound = _sound(path, sampling)
+        picture = _picture(path, _grid(len(sound.waveform), sampling), sampling)
     except av.FFmpegError as error:
         raise MediaError(f"not a readable media file ({error.strerror})") from error
-    return Media(frames=frames, frame_index=frame_index, waveform=waveform)
+    for track in (sound.track, picture.track):
+        track.check(track.expected_s, sampling.least_share)
+    # Where tracks have no length of their own (webm), the file's is that of the longer one; and a
+    # webm file that was cut decodes without any error: only this betrays it.
+    longer = max(sound.track, picture.track, key=lambda track: track.decoded_s)
+    longer.check(longer.file_s, sampling.least_share)
+    return Media(frames=picture.frames, frame_index=picture.index, waveform=sound.waveform)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Track:
+    """How much of a track was decoded, and how much of it and of the file there should be."""
+
+    name: str
+    decoded_s: float
+    expected_s: float
+    file_s: float
+    stopped: str
+    """Why decoding ended before the end, if it did."""
+
+    def check(self, expected_s: float, least_share: float) -> None:
+        if self.decoded_s < least_share * expected_s:
+            raise MediaError(
+                f"only {self.decoded_s:.1f} of {expected_s:.1f} s of {self.name} can be decoded"
+                f"{_because(self.stopped)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    waveform: NDArray[np.float32]  # [S]
+    track: _Track
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    frames: NDArray[np.uint8]  # [F, H, W, 3]
+    index: NDArray[np.int64]  # [Tv]
+    track: _Track
 
 
 def _check_file(path: Path) -> None:
@@ -68,17 +105,16 @@ def _grid(samples: int, sampling: Sampling) -> NDArray[np.float64]:
     return np.arange(min(nominal, covered)) / sampling.visual_rate_hz
 
 
-def _waveform(path: Path, sampling: Sampling) -> NDArray[np.float32]:
+def _sound(path: Path, sampling: Sampling) -> _Sound:
     """Decode the first audio track to [S] mono samples at the rate asked for."""
     with av.open(str(path)) as container:
         if not container.streams.audio:
             raise MediaError("no audio track")
         stream = container.streams.audio[0]
-        expected_s = _expected_s(container, stream, sampling.seconds)
         samples, rate, stopped = _samples(container, stream, sampling.seconds)
-    _check_share("audio", samples.shape[1] / rate, expected_s, sampling, stopped)
+        track = _track(container, stream, samples.shape[1] / rate, sampling.seconds, stopped)
     waveform = _resampled(samples, rate, sampling.sample_rate).mean(axis=0)
-    return waveform[: round(sampling.seconds * sampling.sample_rate)]
+    return _Sound(waveform[: round(sampling.seconds * sampling.sample_rate)], track)
 
 
 def _samples(
@@ -115,32 +151,30 @@ def _resampled(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDA
     return resample(torch.from_numpy(samples), rate, wanted_rate).numpy()
 
 
-def _frames(
-    path: Path, grid_s: NDArray[np.float64], sampling: Sampling
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the distinct frames [F, H, W, 3] nearest to the grid, and [Tv] positions in them."""
+def _picture(path: Path, grid_s: NDArray[np.float64], sampling: Sampling) -> _Picture:
+    """Decode the distinct frames of the first video track that are nearest to the grid."""
     with av.open(str(path)) as container:
         if not container.streams.video:
             raise MediaError("no video track")
         stream = container.streams.video[0]
         stream.thread_type = "NONE"  # a process a core is cheaper than threads
-        expected_s = _expected_s(container, stream, sampling.seconds)
-        film = _Film(container.decode(stream))
+        film = _Film(container.decode(stream), sampling.seconds)
         chosen = list(film.nearest(grid_s))
+        track = _track(container, stream, film.decoded_s, sampling.seconds, film.stopped)
     if not chosen:
         raise MediaError(f"no frame can be decoded{_because(film.stopped)}")
-    _check_share("video", film.decoded_s, expected_s, sampling, film.stopped)
     images = [_image(frame) for frame, _ in chosen]
     if len({image.shape for image in images}) > 1:
         raise MediaError("the size of the picture changes within the file")
-    return np.stack(images), np.repeat(np.arange(len(chosen)), [count for _, count in chosen])
+    index = np.repeat(np.arange(len(chosen)), [count for _, count in chosen])
+    return _Picture(np.stack(images), index, track)
 
 
 class _Film:
     """Frames in the order in which they are shown, of which only the chosen are kept."""
 
-    def __init__(self, frames: Iterator[av.VideoFrame]) -> None:
-        self._frames = frames
+    def __init__(self, frames: Iterator[av.VideoFrame], until_s: float) -> None:
+        self._frames, self._until_s = frames, until_s
         self.decoded_s = 0.0
         self.stopped = ""
 
@@ -155,10 +189,8 @@ class _Film:
                 if until > taken:
                     yield current, until - taken
                     taken = until
-                if taken == len(grid_s):
-                    return
             current = following
-        if current is not None:
+        if current is not None and taken < len(grid_s):
             yield current, len(grid_s) - taken
 
     def _shown(self) -> Iterator[av.VideoFrame]:
@@ -168,6 +200,9 @@ class _Film:
                     continue
                 self.decoded_s = frame.time + float((frame.duration or 0) * (frame.time_base or 0))
                 yield frame
+                # Not sooner, where sound ends before the pictures: how long they are is checked.
+                if frame.time >= self._until_s:
+                    return
         except av.FFmpegError as error:
             self.stopped = str(error)
 
@@ -178,26 +213,22 @@ def _image(frame: av.VideoFrame) -> NDArray[np.uint8]:
     return np.rot90(image, frame.rotation // 90)
 
 
-def _expected_s(
-    container: av.container.InputContainer, stream: av.AudioStream | av.VideoStream, seconds: float
-) -> float:
-    """Return how much of a track there should be up to the nominal length, in seconds."""
-    if stream.duration is not None and stream.time_base is not None:
-        return min(seconds, float(stream.duration * stream.time_base))
-    if container.duration is not None:
-        return min(seconds, container.duration / av.time_base)
-    return 0.0
-
-
-def _check_share(
-    track: str, decoded_s: float, expected_s: float, sampling: Sampling, stopped: str
-) -> None:
-    # A webm file that was cut decodes without any error: only its stated length betrays it.
-    if decoded_s < sampling.least_share * expected_s:
-        raise MediaError(
-            f"only {decoded_s:.1f} of {expected_s:.1f} s of {track} can be decoded"
-            f"{_because(stopped)}"
-        )
+def _track(
+    container: av.container.InputContainer,
+    stream: av.AudioStream | av.VideoStream,
+    decoded_s: float,
+    seconds: float,
+    stopped: str,
+) -> _Track:
+    """Compare what was decoded with what the file says it has, up to the nominal length."""
+    stated_s = (stream.duration or 0) * float(stream.time_base or 0)
+    return _Track(
+        name=stream.type,
+        decoded_s=decoded_s,
+        expected_s=min(seconds, stated_s),
+        file_s=min(seconds, (container.duration or 0) / av.time_base),
+        stopped=stopped,
+    )
 
 
 def _because(stopped: str) -> str:

@@ -33,7 +33,9 @@ def write_mp4(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with av.open(str(partial), "w", format="mp4") as container:
+        # "bitexact" leaves out the date, so that the same clip gives the same bytes.
+        options = {"fflags": "+bitexact"}
+        with av.open(str(partial), "w", format="mp4", options=options) as container:
             # Both streams first: the header, written with the first packet, lists them.
             video = _video_stream(container, frame_rate_hz, *frames.shape[1:3])
             audio = container.add_stream("aac", rate=sample_rate, layout="mono")
@@ -51,8 +53,8 @@ def write_mp4(
 def _video_stream(
     container: av.container.OutputContainer, rate_hz: int, height: int, width: int
 ) -> av.VideoStream:
-    # One thread: with more of them x264 may give other bytes for the same frames.
-    options = {"preset": "veryfast", "crf": "20", "threads": "1"}
+    # A constant quantiser and one thread: with "crf", the same frames gave one of three files.
+    options = {"preset": "veryfast", "qp": "20", "threads": "1"}
     stream = container.add_stream("libx264", rate=rate_hz, options=options)
     stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
     return stream
