@@ -10,7 +10,6 @@ Shapes: B rows asked for; [T, D] one clip's chunk.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -114,11 +113,18 @@ class ShardFiles:
                 yield Piece(int(shards[some[0]]), inner[some].tolist(), order[some].tolist())
 
     def _read_piece(self, piece: Piece, target: Bytes) -> None:
-        shard = self._shard(piece)
-        for first, last in self._calls(shard, piece.inner):
-            self._read_call(shard, piece, range(first, last), target)
+        shard, size = self._shard(piece), self._spec.chunk_bytes
+        for i, position in enumerate(piece.inner):
+            if shard.sizes[position] != size + CHECKSUM_BYTES:
+                raise self._damaged(piece, i, "its chunk is not there")
+        clips = [target[position] for position in piece.outer]
+        stored = np.empty(len(clips), "<u4")
+        ends = memoryview(cast("Any", stored.view(np.uint8)))
+        for part in self._calls(shard, piece.inner):
+            self._read_call(shard, piece, part, clips, ends)
+            self._check(piece, part, clips, stored)
 
-    def _calls(self, shard: OpenShard, inner: Sequence[int]) -> Iterator[tuple[int, int]]:
+    def _calls(self, shard: OpenShard, inner: Sequence[int]) -> Iterator[range]:
         """Cut a piece into ranges of clips that lie side by side in the file."""
         most = min(max(1, CALL_BYTES // self._spec.chunk_bytes), CALL_CLIPS)
         step = self._spec.chunk_bytes + CHECKSUM_BYTES
@@ -129,33 +135,31 @@ class ShardFiles:
                 or i - first == most
                 or shard.offsets[inner[i]] != shard.offsets[inner[i - 1]] + step
             ):
-                yield first, i
+                yield range(first, i)
                 first = i
 
-    def _read_call(self, shard: OpenShard, piece: Piece, part: range, target: Bytes) -> None:
-        size = self._spec.chunk_bytes
-        stored = bytearray(CHECKSUM_BYTES * len(part))
-        sums = memoryview(stored)
-        clips = [target[piece.outer[i]] for i in part]
-        ends = [sums[4 * i : 4 * i + 4] for i in range(len(part))]
+    def _read_call(
+        self, shard: OpenShard, piece: Piece, part: range, clips: list[Bytes], ends: memoryview
+    ) -> None:
+        """Read neighbours: each clip into its row of the result, its checksum beside."""
+        buffers: list[Any] = []
         for i in part:
-            if shard.sizes[piece.inner[i]] != size + CHECKSUM_BYTES:
-                raise self._damaged(piece, i, "its chunk is not there")
-        buffers = list(itertools.chain.from_iterable(zip(map(_view, clips), ends, strict=True)))
-        wanted = (size + CHECKSUM_BYTES) * len(part)
+            buffers += (clips[i], ends[4 * i : 4 * i + 4])
+        wanted = (self._spec.chunk_bytes + CHECKSUM_BYTES) * len(part)
         if not _fill(shard.fd, buffers, shard.offsets[piece.inner[part[0]]], wanted):
             raise self._damaged(piece, part[0], "the file ends before it")
-        for i, clip, end in zip(part, clips, ends, strict=True):
-            clip.flags.writeable = False  # google_crc32c takes nothing else; the view is ours
-            self._check(piece, i, clip, int.from_bytes(end, "little"))
 
-    def _check(self, piece: Piece, i: int, clip: Bytes, stored: int) -> None:
-        computed = _crc(clip)
-        recorded = self._checksums[self._row(piece, i)]
-        if computed != stored:
-            raise self._damaged(piece, i, "its checksum differs")
-        if computed != recorded:
-            raise self._damaged(piece, i, "it is intact, but not the clip that was committed")
+    def _check(
+        self, piece: Piece, part: range, clips: list[Bytes], stored: NDArray[np.uint32]
+    ) -> None:
+        """Compare the clips with their checksums in the shard and in the record."""
+        for i in part:
+            clips[i].flags.writeable = False  # google_crc32c takes nothing else; the view is ours
+            computed = google_crc32c.value(clips[i])
+            if computed != stored[i]:
+                raise self._damaged(piece, i, "its checksum differs")
+            if computed != self._checksums[self._row(piece, i)]:
+                raise self._damaged(piece, i, "it is intact, but not the clip that was committed")
 
     def _shard(self, piece: Piece) -> OpenShard:
         try:
@@ -197,19 +201,13 @@ def damage(
     return error
 
 
-def _view(array: Bytes) -> memoryview:
-    return memoryview(cast("Any", array))  # typeshed's numpy arrays are no buffers below 3.12
-
-
-def _fill(fd: int, buffers: list[memoryview], offset: int, wanted: int) -> bool:
+def _fill(fd: int, buffers: list[Any], offset: int, wanted: int) -> bool:
     """Read until the buffers are full, which may take several calls; False at the file's end."""
-    while wanted:
-        count = os.preadv(fd, buffers, offset)
-        if count == 0:
-            return False
+    while count := os.preadv(fd, buffers, offset):
+        if count == wanted:
+            return True
         wanted, offset = wanted - count, offset + count
-        while buffers and count >= len(buffers[0]):
+        while count >= len(buffers[0]):
             count -= len(buffers.pop(0))
-        if count:
-            buffers[0] = buffers[0][count:]
-    return True
+        buffers[0] = memoryview(buffers[0])[count:]
+    return False

@@ -130,7 +130,7 @@ def test_info_of_an_unfinished_cache_says_what_is_left(tmp_path: Path) -> None:
     storage = Storage(numbers="int8", compression="zstd")
     shown = run("info", "--cache", write_sample(tmp_path / "c", shards=[1], storage=storage))
     assert "8 of 40 with tokens, 32 not extracted yet" in shown.output
-    assert "int8, a scale a group, compression zstd" in shown.output
+    assert "int8, a scale a channel, compression zstd" in shown.output
 
 
 def test_verify_tells_of_an_intact_cache(sample: Path) -> None:
