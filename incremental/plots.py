@@ -153,10 +153,11 @@ def draw_cloud(points: Sequence[curves.Point], x_title: str, y_title: str) -> Fi
         figure, axes = _empty(legend=[point.label for point in points])
         front = curves.pareto_front(points)
         axes.step([p.x for p in front], [p.y for p in front], where="post", color="#888888", lw=0.8)
-        for place, point in enumerate(points):
+        for point in points:
             axes.errorbar(
-                point.x, point.y, yerr=point.deviation or None, color=COLORS[place % len(COLORS)],
-                marker=MARKERS[place % 8], markersize=5, linestyle="none", label=point.label,
+                point.x, point.y, yerr=point.deviation or None, clip_on=False,
+                color=COLORS[point.place % len(COLORS)], marker=MARKERS[point.place % 8],
+                markersize=5, linestyle="none", label=point.label,
             )  # fmt: skip
         axes.set(xlabel=x_title, ylabel=y_title)
         axes.set_xlim(left=0)

@@ -64,11 +64,17 @@ def _pairs_row(best: Row, other: Row) -> list[Cell]:
     return [
         Cell(other.label),
         Cell(f"{accuracy.mean:+.2f}", accuracy.mean),
-        Cell(f"{accuracy.low:+.2f} to {accuracy.high:+.2f}", accuracy.low),
+        _interval(accuracy),
         _signed(forgetting),
         count_cell(accuracy.pairs),
         Cell(_verdict(accuracy)),
     ]
+
+
+def _interval(difference: Difference) -> Cell:
+    if difference.pairs < 2:
+        return Cell(NOTHING)
+    return Cell(f"{difference.low:+.2f} to {difference.high:+.2f}", difference.low)
 
 
 def _signed(difference: Difference | None) -> Cell:
@@ -80,7 +86,7 @@ def _signed(difference: Difference | None) -> Cell:
 def _verdict(difference: Difference) -> str:
     """Return in words whether accuracy differs."""
     if not difference.enough:
-        return "too few pairs to tell"
+        return "too few pairs"
     if not difference.decided:
         return "no difference shown"
     return "better" if difference.mean > 0 else "worse"

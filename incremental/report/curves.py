@@ -35,6 +35,8 @@ class Point:
     x: float
     y: float
     deviation: float
+    place: int
+    """Of the row in its benchmark, so that it keeps its colour in every figure."""
 
 
 def accuracy_curves(found: Benchmark) -> list[Curve]:
@@ -77,24 +79,29 @@ def mean_matrix(row: Row) -> list[list[float]]:
 def time_points(found: Benchmark) -> list[Point]:
     """Return mean accuracy over training time in seconds, all tasks together."""
     return [
-        _point(row, statistics.fmean(sum(run.results.seconds) for run in row.runs))
-        for row in found.rows
-        if all(run.results.seconds for run in row.runs)
+        _point(place, row, statistics.fmean(sum(run.results.seconds) for run in row.runs))
+        for place, row in enumerate(found.rows)
     ]
 
 
 def memory_points(found: Benchmark) -> list[Point]:
-    """Return mean accuracy over exemplars in memory; what the memory held, not its limit."""
-    return [_point(row, statistics.fmean(_held(run) for run in row.runs)) for row in found.rows]
+    """Return mean accuracy over exemplars: the most that the memory held, not its limit.
+
+    Without the upper bound, which needs no memory because it keeps everything.
+    """
+    return [
+        _point(place, row, statistics.fmean(_held(run) for run in row.runs))
+        for place, row in enumerate(found.rows)
+        if row.competes
+    ]
 
 
 def _held(run: Run) -> int:
-    """Return the most clips in memory after any task; none for methods that keep none."""
     return max((len(ids) for ids in run.results.exemplars), default=0)
 
 
-def _point(row: Row, x: float) -> Point:
-    return Point(row.label, x, row.accuracy.mean, row.accuracy.deviation or 0.0)
+def _point(place: int, row: Row, x: float) -> Point:
+    return Point(row.label, x, row.accuracy.mean, row.accuracy.deviation or 0.0, place)
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:
@@ -111,6 +118,8 @@ def loss_curves(run: Run) -> tuple[list[Curve], list[float]]:
 
     Values are as measured, not in per cent. Both lists are empty for a run without metrics.
     """
+    if not (run.folder / "metrics.jsonl").exists():
+        return [], []  # methods in closed form have no epochs
     try:
         epochs = read_metrics(run.folder)
     except RunDamaged as problem:

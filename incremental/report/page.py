@@ -32,7 +32,8 @@ class Figure:
 
     caption: str
     drawing: str
-    legend: Sequence[str] = ()
+    legend: Sequence[tuple[int, str]] = ()
+    """Place of each series, which decides its colour, and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,6 @@ def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
 
 
 def _figures(found: Benchmark) -> list[Figure]:
-    labels = [row.label for row in found.rows]
     figures = [_lines("Accuracy after each task", curves.accuracy_curves(found), CLASSES, ACCURACY)]
     if len(found.sizes) > 1:
         forgetting = curves.forgetting_curves(found)
@@ -103,9 +103,10 @@ def _figures(found: Benchmark) -> list[Figure]:
         ("Accuracy against training time", curves.time_points(found), "seconds"),
         ("Accuracy against memory", curves.memory_points(found), "exemplars"),
     ):
-        if len(points) == len(labels) and len({point.x for point in points}) > 1:
+        if len({point.x for point in points}) > 1:
             drawing = svg.cloud(points, cost, "mean accuracy, %", _say_points(caption, points))
-            figures.append(Figure(caption, drawing, labels))
+            legend = [(point.place, point.label) for point in points]
+            figures.append(Figure(caption, drawing, legend))
     return figures
 
 
@@ -114,7 +115,7 @@ def _lines(
 ) -> Figure:
     ends = "; ".join(f"{line.label} ends at {line.y[-1]:.2f}" for line in lines)
     drawing = svg.line_chart(lines, x, y, f"{caption}: {ends}", starts)
-    return Figure(caption, drawing, [line.label for line in lines])
+    return Figure(caption, drawing, [(i, line.label) for i, line in enumerate(lines)])
 
 
 def _say_points(caption: str, points: Sequence[curves.Point]) -> str:

@@ -105,12 +105,13 @@ def cloud(points: Sequence[Point], x_title: str, y_title: str, description: str)
     across, up = _axes([0.0, *(p.x for p in points)], [*lows, *highs])
     line = " ".join(f"{across(p.x)},{up(p.y)}" for p in pareto_front(points))
     marks = f'<polyline class="front" points="{line}"/>'
-    for place, point in enumerate(points):
+    for point in points:
         x = across(point.x)
         bar = f'<path d="M{x} {up(point.y - point.deviation)}V{up(point.y + point.deviation)}"/>'
         tip = f"{point.label}: {_spread(point.y, point.deviation)} at {point.x:.1f} {x_title}"
         dot = _dot(x, up(point.y), tip).replace('r="3.5"', 'r="6"')
-        marks += f'<g data-series="{place}" style="{color(place)}">{bar}{dot}</g>'
+        style = f'data-series="{point.place}" style="{color(point.place)}"'
+        marks += f"<g {style}>{bar}{dot}</g>"
     return _figure(across, up, x_title, y_title, description, marks)
 
 

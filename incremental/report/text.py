@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PLAIN_WIDTH = 80
+FILL = "To fill the empty cells:"
 
 
 def terminal(tables: Iterable[Table], screen: int | None = None) -> str:
@@ -32,6 +33,8 @@ def terminal(tables: Iterable[Table], screen: int | None = None) -> str:
         console.print(_drawn(table))
         for note in _new(table.notes, said):
             console.print(note, style="dim", markup=False)
+        if table.commands:
+            console.print(FILL)
         for command in table.commands:
             console.print(f"  {command}", style="cyan", markup=False, soft_wrap=True)
         console.print()
@@ -76,7 +79,7 @@ def _markdown_table(table: Table, notes: Iterable[str]) -> str:
     lines += [_markdown_line([_markdown_cell(cell) for cell in row]) for row in table.rows]
     lines += [f"\n{_escape(note)}" for note in notes]
     if table.commands:
-        lines += ["", "```sh", *table.commands, "```"]
+        lines += ["", FILL, "", "```sh", *table.commands, "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,7 @@ from avcil.incremental.report.gather import gather
 from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.make import render
 from avcil.incremental.report.rows import Benchmark
+from avcil.incremental.results import read_run
 
 MakeRun = Callable[..., Path]
 
@@ -43,7 +44,7 @@ def test_the_mean_matrix_keeps_its_triangle(found: Benchmark) -> None:
 
 
 def test_the_front_holds_what_nothing_cheaper_beats() -> None:
-    points = [curves.Point(name, x, y, 0) for name, x, y in
+    points = [curves.Point(name, x, y, 0, 0) for name, x, y in
               [("slow", 9, 80), ("good", 3, 80), ("cheap", 1, 50), ("bad", 2, 40)]]  # fmt: skip
     assert [point.label for point in curves.pareto_front(points)] == ["cheap", "good"]
 
@@ -155,3 +156,23 @@ def test_damaged_extras_are_named_and_left_out(
     said = capsys.readouterr().err
     assert "a.npz is not an attention file" in said
     assert "metrics.jsonl, line 1, is not an epoch" in said
+
+
+def test_the_upper_bound_keeps_everything_and_has_no_place_over_memory(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run("joint")
+    make_run("guided")
+    benchmark = benchmarks(gather([tmp_path]).runs)[0][0]
+    (point,) = curves.memory_points(benchmark)
+    assert (point.label, point.x) == ("guided", 60)
+    assert benchmark.rows[point.place].label == "guided"
+
+
+def test_a_method_in_closed_form_has_no_loss_curves_and_no_complaint(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run("slda")
+    (folder / "metrics.jsonl").unlink()
+    assert curves.loss_curves(read_run(folder)) == ([], [])
+    assert capsys.readouterr().err == ""
