@@ -42,7 +42,7 @@ class Axis:
         """Return about five round values within the range."""
         span = (self.high - self.low) or 1.0
         power = 10.0 ** math.floor(math.log10(span))
-        step = next(power * part for part in (0.2, 0.5, 1, 2) if span / (power * part) <= 6)
+        step = next(power * part for part in (0.2, 0.5, 1, 2) if span / (power * part) <= 7)
         first = -(-self.low // step) * step
         count = int((self.high - first) / step + 1e-9) + 1
         return [first + i * step for i in range(count)]

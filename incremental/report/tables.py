@@ -115,7 +115,7 @@ def _marks(
     ranks: dict[float, Mark] = {}
     for mark in (Mark.BEST, Mark.SECOND):
         left = [value for value in values if value is not None and value not in ranks]
-        if left and len(cells) > 1:
+        if left and sum(value is not None for value in values) > 1:
             ranks[best(left)] = mark
     return [Mark.NONE if value is None else ranks.get(value, Mark.NONE) for value in values]
 

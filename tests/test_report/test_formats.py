@@ -103,3 +103,9 @@ def test_a_terminal_gets_bold_type_and_its_own_width(found: list[Benchmark]) -> 
     text = render(found, "table", screen=120)
     assert "\x1b[1m" in text
     assert max(len(line) for line in text.splitlines()) > 80
+
+
+def test_a_figure_without_a_rival_is_not_the_best() -> None:
+    rows = [[Cell("", 50.0)], [Cell("")]]
+    mark_best([Column("accuracy", best=max)], rows, [True, True])
+    assert [row[0].mark for row in rows] == [Mark.NONE, Mark.NONE]
