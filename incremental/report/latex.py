@@ -52,6 +52,7 @@ def _float(table: Table, number: int) -> str:
             r"\begin{minipage}{\linewidth}\footnotesize",
             *(escape(note) + r"\par" for note in table.notes),
             r"\end{minipage}",
+            *(f"% to fill an empty cell: {command}" for command in table.commands),
             r"\end{table}",
             "",
         ]

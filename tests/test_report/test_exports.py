@@ -69,6 +69,12 @@ def test_latex_prints_the_figures_of_the_table(found: list[Benchmark]) -> None:
     assert text.count(r"\toprule") == len(found)
 
 
+def test_latex_keeps_the_commands_for_empty_cells_as_comments(found: list[Benchmark]) -> None:
+    text = render(found, "latex", ["modalities"])
+    command = "avcil train --dataset demo --tasks 5 --method guided --modality audio --seeds 0,1,2"
+    assert f"% to fill an empty cell: {command}\n" in text
+
+
 def test_latex_names_cannot_become_commands() -> None:
     assert escape(r"a_b & 5 % \x ±") == r"a\_b \& 5 \% \textbackslash{}x $\pm$"
 
