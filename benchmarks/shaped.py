@@ -32,9 +32,9 @@ class Shape:
     """What to generate."""
 
     classes: int = 12
-    visual_noise: float = 2.0
+    visual_noise: float = 6.0
     """Deviation of the noise in each channel; prototypes have deviation one."""
-    audio_noise: float = 2.0
+    audio_noise: float = 8.0
     seed: int = 0
 
 

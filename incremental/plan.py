@@ -1,0 +1,60 @@
+"""Which runs a table of the paper, a list of methods or a sweep asks for."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from itertools import product
+
+from avcil.incremental.config import Request
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.methods import METHODS
+
+
+def plan(
+    request: Request,
+    *,
+    methods: str = "guided",
+    table: str | None = None,
+    memories: Sequence[int] = (),
+    seeds: Sequence[int] = (0,),
+) -> list[Request]:
+    """Return one request for each method or row of a table, memory and seed.
+
+    Args:
+        request: what all runs share.
+        methods: names separated by commas, or `all`.
+        table: a table or figure of the paper, which says itself what to train.
+        memories: numbers of exemplars; empty for that of the recipe.
+        seeds: seeds.
+
+    Raises:
+        ConfigError: no such table.
+    """
+    if table is not None:
+        rows = _table(request, table)
+    else:
+        names = METHODS if methods == "all" else [name.strip() for name in methods.split(",")]
+        rows = [replace(request, method=name) for name in names]
+    sizes: list[Mapping[str, object]] = [{"memory": memory} for memory in memories] or [{}]
+    return [
+        replace(row, seed=seed, settings={**row.settings, **size})
+        for row, size, seed in product(rows, sizes, seeds)
+    ]
+
+
+def _table(request: Request, name: str) -> list[Request]:
+    text = (resources.files("avcil.incremental.recipes") / "tables.toml").read_text("utf-8")
+    tables = tomllib.loads(text)
+    if name not in tables:
+        raise ConfigError(f"unknown table {name!r}; choose one of {', '.join(tables)}")
+    if request.head is not None or request.modality != "av":
+        raise ConfigError(f"table {name} chooses heads and modalities itself: leave them out")
+    rows = product(tables[name].get("protocols", [{}]), tables[name]["rows"])
+    return [
+        replace(request, **{**row, "settings": {**request.settings, **protocol, **own}})
+        for protocol, row in rows
+        for own in [row.get("settings", {})]
+    ]
