@@ -180,7 +180,9 @@ def threaded_preadv(files: Files) -> Load:
             for name, shape in SHAPES.items():
                 size = 2 * shape[0] * shape[1]
                 for i in part:
-                    os.preadv(handles[name], [getattr(out, name)[i].data], 128 + rows[i] * size)
+                    os.preadv(
+                        handles[name], [getattr(out, name)[i].data], 128 + int(rows[i]) * size
+                    )
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(read, np.array_split(np.arange(len(rows)), 16)))
@@ -253,7 +255,7 @@ class Hdf5Clips(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         self.file = self.file or h5py.File(self.path, "r")
-        clip = self.file[str(self.rows[index])]
+        clip: Any = self.file[str(self.rows[index])]
         return tuple(clip[name][()] for name in SHAPES)
 
 

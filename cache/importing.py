@@ -144,7 +144,20 @@ def _open(path: Path) -> Iterator[Source]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        yield file
+        yield _Hdf5(file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hdf5:
+    """A file with one data set a clip."""
+
+    file: Any
+
+    def __contains__(self, clip: str) -> bool:
+        return clip in self.file
+
+    def __getitem__(self, clip: str) -> NDArray[Any]:
+        return np.asarray(self.file[clip])
 
 
 @dataclass(frozen=True, slots=True)

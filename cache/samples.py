@@ -34,7 +34,9 @@ ENCODING = Encoding(
 def sample_manifest(clips: int = 40) -> Manifest:
     """List clips of three classes: half train, a quarter val, a quarter test."""
     splits: tuple[Split, ...] = ("train", "train", "val", "test")
-    rows = [(splits[i % 4], i % 3, f"clip-{i:03d}") for i in range(clips)]
+    rows: list[tuple[Split, int, str]] = [
+        (splits[i % 4], i % 3, f"clip-{i:03d}") for i in range(clips)
+    ]
     return Manifest.of("sample", CLASSES, rows)
 
 

@@ -29,6 +29,9 @@ def store(sample: Path) -> FeatureStore:
     return avcil.cache.open(sample)
 
 
+SMALL = ("audio", "visual_lengths", "audio_lengths", "labels")
+
+
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -42,8 +45,7 @@ def test_the_table_has_a_line_a_clip_with_its_state(store: FeatureStore) -> None
     assert table.id.tolist() == list(store.manifest.ids)
     assert table.loc[FAILED, ["status", "reason"]].tolist() == ["failed", "no audio stream"]
     assert table[table.status == "stored"].index.tolist() == store.rows().tolist()
-    chosen = table[(table.split == "train") & (table["class"] == "dog")]
-    chosen = chosen[chosen.status == "stored"]
+    chosen = table.query("split == 'train' and label == 1 and status == 'stored'")
     assert store.rows("train", [1]).tolist() == chosen.index.tolist()
 
 
@@ -84,7 +86,7 @@ def test_a_plain_loader_gives_the_same_batches(store: FeatureStore) -> None:
 def test_a_torch_backed_buffer_is_filled(store: FeatureStore) -> None:
     visual = torch.zeros(4, 6, 80, dtype=torch.float16)
     empty = store.load([0, 0, 0, 0])
-    buffer = Clips(visual.numpy(), *(getattr(empty, name) for name in Clips.__slots__[1:]))
+    buffer = Clips(visual.numpy(), *(getattr(empty, name) for name in SMALL))
     store.load([9, 8], out=buffer)
     assert torch.equal(visual[:2], torch.from_numpy(store.load([9, 8]).visual))
     assert not visual[2:].any()
@@ -184,7 +186,7 @@ def test_export_lists_what_it_knows(sample: Path, tmp_path: Path) -> None:
     assert "h5|npz|safetensors" in shown.output
     shown = run("export", tmp_path / "c.h5", "--cache", sample, "--split", "dev")
     assert shown.exit_code == 2
-    assert "train, val, test" in shown.output
+    assert all(name in shown.output for name in ("train", "val", "test"))
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "import", "export"])

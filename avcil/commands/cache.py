@@ -50,6 +50,14 @@ class Origin(StrEnum):
     avcil = "avcil"
 
 
+class SplitOption(StrEnum):
+    """Parts of a data set."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
 class NumbersOption(StrEnum):
     """See avcil.cache.schema.Storage."""
 
@@ -234,7 +242,7 @@ def export(
         typer.Option(help="Kind of file.  [default: by its name]", show_default=False),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val or test.  [default: all]", show_default=False)
+        SplitOption | None, typer.Option(help="Of this split alone.", show_default=False)
     ] = None,
     cache: CACHE = None,
     dataset: DATASET = None,
@@ -251,14 +259,10 @@ def export(
     """
     from avcil.cache.exporting import export as write
     from avcil.cache.reader import FeatureStore
-    from avcil.cache.schema import SPLITS
 
-    known = [split_name for split_name in SPLITS if split in (None, split_name)]
-    if not known:
-        raise typer.BadParameter(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
     target = to or _target(output)
     store = FeatureStore.open(find_cache(cache, data, dataset))
-    rows = write(store, output, target.value, split=known[0] if split else None)
+    rows = write(store, output, target.value, split=split.value if split else None)
     typer.echo(f"{len(rows)} clips in {output}")
 
 
