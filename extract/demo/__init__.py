@@ -116,7 +116,7 @@ def render_demo(directory: Path, *, seed: int = 0, workers: int | None = None) -
 
 def draw_clip(clip: DemoClip, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Draw one clip: frames [F, H, W, 3] and waveform [S]."""
-    rng = np.random.default_rng([VERSION, seed, SPLITS.index(clip.split), clip.label, clip.number])
+    rng = np.random.default_rng([seed, SPLITS.index(clip.split), clip.label, clip.number])
     look, sound = CLASSES[clip.name]
     return np.stack(list(_frames(look, rng))), _waveform(sound, rng)
 
@@ -142,7 +142,7 @@ def _render(job: tuple[Path, int, DemoClip]) -> None:
 def _frames(look: Look, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
     """Draw the frames: background, a small distractor of another look, the thing, grain."""
     scene, actor = looks.background(rng), Actor.draw(rng)
-    spot, size, colour = rng.uniform(-0.9, 0.9, 2), rng.uniform(0.05, 0.18), rng.uniform(0, 1, 3)
+    spot, size, colour = rng.uniform(-0.9, 0.9, 2), rng.uniform(0.05, 0.12), rng.uniform(0, 1, 3)
     for time_s in np.arange(SECONDS * FRAME_RATE_HZ) / FRAME_RATE_HZ:
         image = scene.copy()
         look(image, actor, float(time_s))
@@ -156,9 +156,9 @@ def _waveform(sound: Sound, rng: np.random.Generator) -> NDArray[np.float32]:
     time_s = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
     distractor = _choice([other for other in SOUNDS if other is not sound], rng)
     mix = _level(sound(time_s, rng))
-    mix = mix + rng.uniform(0, 0.2) * _level(distractor(time_s, rng))
-    mix = mix + rng.uniform(0.02, 0.1) * rng.standard_normal(len(time_s))
-    return np.asarray(0.1 * rng.uniform(0.6, 1.4) * mix, dtype=np.float32).clip(-1, 1)
+    mix = mix + rng.uniform(0, 0.12) * _level(distractor(time_s, rng))
+    mix = mix + rng.uniform(0.02, 0.06) * rng.standard_normal(len(time_s))
+    return np.asarray(0.12 * rng.uniform(0.7, 1.3) * mix, dtype=np.float32).clip(-1, 1)
 
 
 def _level(wave: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,12 +39,12 @@ class Actor:
     def draw(cls, rng: np.random.Generator) -> Actor:
         """Draw one at random."""
         return cls(
-            x=rng.uniform(-0.3, 0.3),
+            x=rng.uniform(-0.2, 0.2),
             y=rng.uniform(-0.2, 0.2),
-            scale=rng.uniform(0.75, 1.25),
+            scale=rng.uniform(0.85, 1.25),
             speed=rng.choice([-1, 1]) * rng.uniform(0.5, 1.2),
             phase=rng.uniform(),
-            tint=rng.uniform(-0.15, 0.15, 3),
+            tint=rng.uniform(-0.1, 0.1, 3),
         )
 
     def tinted(self, red: float, green: float, blue: float) -> Colour:
@@ -77,7 +77,7 @@ def boat(image: Image, actor: Actor, time_s: float) -> None:
 def water(image: Image, actor: Actor, time_s: float) -> None:
     """Paint pale streaks that fall over the whole height."""
     x, _ = _placed(actor, dx=0.0, dy=0.0)
-    streaks = 0.5 + 0.5 * np.sin(22 * x + 3 * np.sin(5 * x + 6 * actor.phase))
+    streaks = 0.5 + 0.5 * np.sin(22 * x + np.sin(5 * x + 6 * actor.phase))
     drops = 0.5 + 0.5 * np.sin(7 * (Y - 1.6 * abs(actor.speed) * time_s) + 9 * np.sin(11 * x))
     paint(image, _soft(0.8 - abs(x)) * streaks * drops, actor.tinted(0.65, 0.85, 0.95))
 
@@ -110,9 +110,9 @@ def dial(image: Image, actor: Actor, time_s: float) -> None:
 
 def background(rng: np.random.Generator) -> Image:
     """Return a dim gradient of random hue and direction."""
-    angle, base, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.55), rng.uniform(0, 0.15)
+    angle, base, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.5), rng.uniform(0, 0.1)
     ramp = base + slope * (X * np.cos(angle) + Y * np.sin(angle))
-    return np.asarray(ramp[..., None] + rng.uniform(-0.12, 0.12, 3))
+    return np.asarray(ramp[..., None] + rng.uniform(-0.08, 0.08, 3))
 
 
 def speck(image: Image, x: float, y: float, size: float, colour: Colour) -> None:

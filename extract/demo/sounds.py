@@ -38,8 +38,8 @@ def rush(time_s: Wave, rng: np.random.Generator) -> Wave:
 
 def knocks(time_s: Wave, rng: np.random.Generator) -> Wave:
     """Patter: short bursts of noise with silence between them."""
-    noise = _noise(len(time_s), rng, low_hz=800, high_hz=6000)
-    return 2 * noise * _pulses(time_s, rng, per_second=rng.uniform(6, 10), decay_s=0.012)
+    noise = _noise(len(time_s), rng, low_hz=150, high_hz=1200)
+    return 2 * noise * _pulses(time_s, rng, per_second=rng.uniform(6, 10), decay_s=0.02)
 
 
 def chirps(time_s: Wave, rng: np.random.Generator) -> Wave:

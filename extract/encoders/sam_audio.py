@@ -1,0 +1,215 @@
+"""SAM-Audio's frozen encoders: PE-Core's vision tower and the DAC-VAE audio encoder.
+
+A release is a folder with `config.json` and `checkpoint.pt` (or safetensors). Of its tensors only
+those of the two encoders are read; they are kept as `encoders.safetensors`, so that the next run
+needs no file of many gigabytes.
+
+Source: facebook/sam-audio-{small,base,large}; the tensors' names are those of the release.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avcil.extract.encoders.base import Encoder
+from avcil.extract.encoders.towers import AudioTower, TowerEncoder, Towers, VisionTower
+from avcil.extract.encoders.weights import read_tensors
+from avcil.extract.errors import EncoderError
+
+VISION = "vision_encoder.model.visual."
+AUDIO = "audio_codec.encoder."
+PROJECTION = "audio_codec.quantizer.in_proj."
+PREFIXES = (VISION, AUDIO, PROJECTION)
+
+# Names of the perception models -> names of timm, whose defaults have the right head and pooling.
+VISION_MODELS = {
+    "PE-Core-L14-336": "vit_pe_core_large_patch14_336",
+    "PE-Core-B16-224": "vit_pe_core_base_patch16_224",
+    "PE-Core-S16-384": "vit_pe_core_small_patch16_384",
+    "PE-Core-T16-384": "vit_pe_core_tiny_patch16_384",
+}
+
+# Inside one block of the codec's encoder: three residual units, a snake and a strided convolution.
+_UNIT_PARTS = ("snake1", "conv1", "snake2", "conv2")
+
+
+def load(folder: Path, device: torch.device) -> Encoder:
+    """Load the encoders of a release.
+
+    Args:
+        folder: has config.json and the weights.
+        device: where to run them.
+
+    Raises:
+        EncoderError: a file is missing, the configuration is not understood, or tensors are
+            missing, surplus or misshapen.
+    """
+    config = read_config(folder)
+    tensors = read_tensors(folder, PREFIXES)
+    vision = vision_tower(config["vision_encoder"], _below(tensors, VISION))
+    audio = audio_tower(config["audio_codec"], tensors)
+    rate = int(config["audio_codec"]["sample_rate"])
+    return TowerEncoder(Towers(name="sam-audio", sample_rate=rate), vision, audio, device)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json and check that it describes both encoders."""
+    path = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise EncoderError(
+            f"{folder} has no config.json: give the folder of a SAM-Audio release"
+        ) from error
+    except ValueError as error:
+        raise EncoderError(f"{path} is no JSON: {error}") from error
+    for name, fields in {
+        "vision_encoder": ("name", "image_size", "dim"),
+        "audio_codec": (
+            "encoder_dim",
+            "encoder_rates",
+            "latent_dim",
+            "codebook_dim",
+            "sample_rate",
+        ),
+    }.items():
+        missing = [field for field in fields if field not in config.get(name, {})]
+        if missing:
+            raise EncoderError(f"{path} does not say {name}.{', '.join(missing)}")
+    return config
+
+
+def vision_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> VisionTower:
+    """Build the vision tower that the configuration names, with these weights."""
+    import timm
+    from timm.models.eva import checkpoint_filter_fn
+
+    name = config["name"]
+    if name not in VISION_MODELS:
+        raise EncoderError(f"unknown vision encoder {name!r}; known are {', '.join(VISION_MODELS)}")
+    model: Any = timm.create_model(VISION_MODELS[name])
+    # timm's filter passes what it does not know without a word: the strict load names it.
+    _load_strictly(model, checkpoint_filter_fn(dict(tensors), model), "vision encoder")
+    size, width = model.patch_embed.img_size[0], model.num_classes
+    if (config["image_size"], config["dim"]) != (size, width):
+        raise EncoderError(
+            f"{name} takes {size} pixels and gives {width} numbers; the configuration says "
+            f"{config['image_size']} and {config['dim']}"
+        )
+    return VisionTower(model, size, width)
+
+
+def audio_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> AudioTower:
+    """Build the audio tower that the configuration describes, with these weights."""
+    from transformers import DacConfig
+    from transformers.models.dac.modeling_dac import DacEncoder
+
+    strides = [int(stride) for stride in config["encoder_rates"]]
+    dac = DacConfig(
+        encoder_hidden_size=config["encoder_dim"],
+        downsampling_ratios=strides,
+    )
+    dac.hidden_size = config["latent_dim"]
+    encoder = DacEncoder(dac)
+    folded = fold_weight_norm(_below(tensors, AUDIO))
+    renamed = {codec_name(name, len(strides)): tensor for name, tensor in folded.items()}
+    _load_strictly(encoder, renamed, "audio encoder")
+    return AudioTower(encoder, _projection(config, tensors), math.prod(strides))
+
+
+def _projection(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Conv1d:
+    """Return the bottleneck's mean: the first half of what it projects to."""
+    width = config["codebook_dim"]
+    projection = nn.Conv1d(config["latent_dim"], width, 1)
+    folded = fold_weight_norm(_below(tensors, PROJECTION))
+    halves = {name: tensor[: len(tensor) // 2] for name, tensor in folded.items()}
+    _load_strictly(projection, halves, "audio bottleneck")
+    return projection
+
+
+def codec_name(name: str, strides: int) -> str:
+    """Translate a tensor's name from the codec's encoder to transformers' DacEncoder."""
+    match = re.fullmatch(r"block\.(\d+)\.(.+)", name)
+    if match is None:
+        return name
+    block, rest = int(match[1]), match[2]
+    if block == 0:
+        return f"conv1.{rest}"
+    if block == strides + 1:
+        return f"snake1.{rest}"
+    if block == strides + 2:
+        return f"conv2.{rest}"
+    return f"block.{block - 1}.{_part_name(rest)}"
+
+
+def _part_name(name: str) -> str:
+    """Translate a name within one block: residual units 0 to 2, snake 3, convolution 4."""
+    unit = re.fullmatch(r"block\.([0-2])\.block\.([0-3])\.(.+)", name)
+    if unit is not None:
+        return f"res_unit{int(unit[1]) + 1}.{_UNIT_PARTS[int(unit[2])]}.{unit[3]}"
+    return name.replace("block.3.", "snake1.", 1).replace("block.4.", "conv1.", 1)
+
+
+def fold_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Replace every pair of length and direction by the weight that it stands for.
+
+    Source: Salimans and Kingma, Weight Normalization, NeurIPS 2016, equation 2.
+    """
+    spelled = {_plain_spelling(name): tensor for name, tensor in tensors.items()}
+    folded = {}
+    for name, tensor in spelled.items():
+        if name.endswith("weight_v"):
+            length = spelled.get(name.removesuffix("v") + "g")
+            if length is None:
+                raise EncoderError(f"tensor {name} has no partner weight_g")
+            norm = torch._weight_norm(tensor, length, 0)
+            folded[name.removesuffix("_v")] = norm
+        elif not name.endswith("weight_g"):
+            folded[name] = tensor
+    return folded
+
+
+def _plain_spelling(name: str) -> str:
+    """Spell weight norm in its older way, whichever PyTorch saved it."""
+    return name.replace("parametrizations.weight.original0", "weight_g").replace(
+        "parametrizations.weight.original1", "weight_v"
+    )
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Load tensors into a module of the same names and shapes.
+
+    Raises:
+        EncoderError: some are missing, surplus or misshapen; they are named.
+    """
+    own = module.state_dict()
+    faults = [f"missing {name}" for name in own.keys() - tensors.keys()]
+    faults += [f"surplus {name}" for name in tensors.keys() - own.keys()]
+    faults += [
+        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own.keys() & tensors.keys()
+        if own[name].shape != tensors[name].shape
+    ]
+    if faults:
+        shown = "; ".join(sorted(faults)[:5])
+        raise EncoderError(
+            f"the weights of the {what} do not fit, {len(faults)} tensors: {shown}"
+            f"{' ...' if len(faults) > 5 else ''}"
+        )
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

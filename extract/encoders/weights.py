@@ -1,0 +1,75 @@
+"""Find the weights of a release, read what is needed of them, and keep that as a small file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from avcil.extract.errors import EncoderError
+from avcil.progress import log
+
+KEPT = "encoders.safetensors"
+
+
+def read_tensors(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Read the tensors whose names start with one of the prefixes.
+
+    They come from `encoders.safetensors`, kept by an earlier run, from any other safetensors, or
+    from `checkpoint.pt`, of which only these tensors are paged in.
+
+    Raises:
+        EncoderError: there are no weights, or they cannot be read.
+    """
+    kept, checkpoint = folder / KEPT, folder / "checkpoint.pt"
+    others = sorted(path for path in folder.glob("*.safetensors") if path != kept)
+    if kept.exists():
+        return _read_safetensors([kept], prefixes)
+    if others:
+        return _read_safetensors(others, prefixes)
+    if not checkpoint.exists():
+        raise EncoderError(f"{folder} has no weights: expected checkpoint.pt or *.safetensors")
+    tensors = _read_checkpoint(checkpoint, prefixes)
+    _keep(kept, tensors)
+    return tensors
+
+
+def _read_safetensors(paths: list[Path], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118
+                tensors |= {name: file.get_tensor(name) for name in names}
+        except SafetensorError as error:
+            raise EncoderError(f"{path} cannot be read as safetensors: {error}") from error
+    return tensors
+
+
+def _read_checkpoint(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    try:
+        # weights_only: nothing in the file is executed; mmap: the rest of it is never read.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise EncoderError(f"{path} cannot be read as a checkpoint: {error}") from error
+    if not isinstance(state, Mapping):
+        raise EncoderError(f"{path} holds a {type(state).__name__} instead of named tensors")
+    return {name: tensor.clone() for name, tensor in state.items() if name.startswith(prefixes)}
+
+
+def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write the small file whole or not at all; do without it where the folder is read-only."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        partial.replace(path)
+    except OSError as error:
+        log(f"the encoders' weights are not kept as {path} for the next run: {error}")
+    finally:
+        partial.unlink(missing_ok=True)
