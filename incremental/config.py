@@ -154,7 +154,7 @@ def resolve(request: Request, subject: Subject) -> Config:
     values["losses"] = {**kind.terms, **values.get("losses", {})}
     known_terms = set(kind.terms)
     _merge(values, _nested(request.settings))
-    _check_terms(values["losses"], known_terms, request.method)
+    values["losses"] = _checked_terms(values["losses"], known_terms, request.method)
     return _build(values, request, subject)
 
 
@@ -237,13 +237,17 @@ def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _check_terms(losses: Mapping[str, Any], known: set[str], method: str) -> None:
-    unknown = sorted(set(losses) - known)
-    if unknown:
-        raise ConfigError(
-            f"method {method!r} has no loss term {unknown[0]!r}; "
-            f"its terms are {', '.join(sorted(known))}"
-        )
+def _checked_terms(losses: Mapping[str, object], known: set[str], method: str) -> dict[str, float]:
+    """Return the weights as floats, so that 0 and 0.0 name the same run."""
+    for term, weight in losses.items():
+        if term not in known:
+            raise ConfigError(
+                f"method {method!r} has no loss term {term!r}; "
+                f"its terms are {', '.join(sorted(known)) or 'none: it is in closed form'}"
+            )
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ConfigError(f"losses.{term} takes a number, not {weight!r}")
+    return {term: float(str(weight)) for term, weight in losses.items()}
 
 
 def _without_name(values: Mapping[str, Any]) -> dict[str, Any]:

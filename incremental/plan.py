@@ -16,7 +16,7 @@ from avcil.incremental.methods import METHODS
 def plan(
     request: Request,
     *,
-    methods: str = "guided",
+    methods: str | None = None,
     table: str | None = None,
     memories: Sequence[int] = (),
     seeds: Sequence[int] = (0,),
@@ -25,24 +25,29 @@ def plan(
 
     Args:
         request: what all runs share.
-        methods: names separated by commas, or `all`.
+        methods: names separated by commas, or `all`; by default the method of `request`.
         table: a table or figure of the paper, which says itself what to train.
         memories: numbers of exemplars; empty for that of the recipe.
         seeds: seeds.
 
     Raises:
-        ConfigError: no such table.
+        ConfigError: no such table, or it chooses what was given beside it.
     """
-    if table is not None:
+    if table is None:
+        rows = [replace(request, method=name) for name in _names(methods or request.method)]
+    elif methods is None:
         rows = _table(request, table)
     else:
-        names = METHODS if methods == "all" else [name.strip() for name in methods.split(",")]
-        rows = [replace(request, method=name) for name in names]
+        raise ConfigError(f"table {table} chooses methods itself: leave --method out")
     sizes: list[Mapping[str, object]] = [{"memory": memory} for memory in memories] or [{}]
     return [
         replace(row, seed=seed, settings={**row.settings, **size})
         for row, size, seed in product(rows, sizes, seeds)
     ]
+
+
+def _names(methods: str) -> list[str]:
+    return list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",")]
 
 
 def _table(request: Request, name: str) -> list[Request]:

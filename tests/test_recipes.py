@@ -120,3 +120,8 @@ def test_an_unknown_table_lists_the_known_ones() -> None:
 def test_a_table_and_a_modality_are_refused() -> None:
     with pytest.raises(ConfigError, match="table 2 chooses heads and modalities itself"):
         plan(Request(modality="audio"), table="2")
+
+
+def test_a_table_and_a_method_are_refused() -> None:
+    with pytest.raises(ConfigError, match="table 2 chooses methods itself"):
+        plan(Request(), methods="lwf", table="2")

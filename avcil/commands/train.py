@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from avcil.commands.places import DATA, RUNS, find_cache
-
-if TYPE_CHECKING:
-    from avcil.incremental.config import Request
 
 
 def train(
@@ -22,7 +19,15 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="The cache itself.")] = None,
     data: DATA = Path("data"),
     runs: RUNS = Path("runs"),
-    method: Annotated[str, typer.Option(help="Methods, separated by commas, or `all`.")] = "guided",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods, separated by commas, or `all`.  [default: guided]", show_default=False
+        ),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="All runs of a table: 1, 2, 3, 4, figure1 or figure3.")
+    ] = None,
     head: Annotated[str | None, typer.Option(help="Head to train, default `guided`.")] = None,
     modality: Annotated[str, typer.Option(help="`av`, `audio` or `visual`.")] = "av",
     recipe: Annotated[str, typer.Option(help="Training recipe.")] = "fast",
@@ -31,7 +36,12 @@ def train(
         int | None, typer.Option(help="Classes of the first task, where it differs.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs a task.")] = None,
-    memory: Annotated[int | None, typer.Option(help="Exemplars in all.")] = None,
+    few_shot: Annotated[
+        int | None, typer.Option(help="Training clips a class in every task but the first.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Exemplars in all; several, separated by commas, to compare.")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     order_seed: Annotated[int | None, typer.Option(help="Shuffle the order of classes.")] = None,
     class_order: Annotated[
@@ -55,10 +65,14 @@ def train(
     avcil train --method guided,finetune,joint --seeds 0,1,2
     avcil train --modality audio             the head hears but does not see
     avcil train --set losses.feature=0       without feature distillation
+    avcil train --table 1 --dataset ave      every run of the paper's first table
+    avcil train --memory 170,340,680         three sizes of memory
     avcil train --show-config                print every setting, train nothing
     ```
     """
     from avcil.cache.reader import FeatureStore
+    from avcil.incremental.config import Request
+    from avcil.incremental.plan import plan
     from avcil.incremental.training import read_settings, resolve_all
     from avcil.incremental.training import train as train_all
 
@@ -67,13 +81,19 @@ def train(
         "tasks": tasks,
         "first_task": first_task,
         "epochs": epochs,
-        "memory": memory,
+        "few_shot": few_shot,
         "order_seed": order_seed,
         "class_order": _read_order(class_order),
     }
     chosen = {name: value for name, value in named.items() if value is not None}
     chosen |= read_settings(settings or [])
-    requests = _requests(method, _numbers(seeds), head, modality, recipe, chosen)
+    requests = plan(
+        Request(head=head, modality=modality, recipe=recipe, settings=chosen),
+        methods=method,
+        table=table,
+        memories=_numbers("--memory", memory) if memory else (),
+        seeds=_numbers("--seeds", seeds),
+    )
     configs = resolve_all(store, requests)
     if show_config:
         _show(configs[0].plain())
@@ -82,35 +102,13 @@ def train(
         typer.echo(folder)
 
 
-def _requests(
-    methods: str,
-    seeds: list[int],
-    head: str | None,
-    modality: str,
-    recipe: str,
-    settings: dict[str, object],
-) -> list[Request]:
-    """Return one request for each method and seed."""
-    from avcil.incremental.config import Request
-    from avcil.incremental.methods import METHODS
-
-    names = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",")]
-    return [
-        Request(
-            method=name, head=head, modality=modality, recipe=recipe, seed=seed, settings=settings
-        )
-        for name in names
-        for seed in seeds
-    ]
-
-
-def _numbers(seeds: str) -> list[int]:
+def _numbers(option: str, text: str) -> list[int]:
     from avcil.incremental.errors import ConfigError
 
     try:
-        return [int(seed) for seed in seeds.split(",")]
+        return [int(number) for number in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--seeds takes whole numbers such as 0,1,2, not {seeds!r}") from error
+        raise ConfigError(f"{option} takes whole numbers such as 0,1,2, not {text!r}") from error
 
 
 def _read_order(path: Path | None) -> tuple[str, ...] | None:
