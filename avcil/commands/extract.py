@@ -21,7 +21,10 @@ SOME_CLIPS_FAILED = 3
 
 def extract(
     dataset: Annotated[
-        str, typer.Option(help="demo; folder or csv for clips of your own.", show_default=False)
+        str,
+        typer.Option(
+            help="demo, ave, ks, vs100; folder or csv for your own clips.", show_default=False
+        ),
     ],
     videos: Annotated[
         Path | None,
@@ -33,7 +36,10 @@ def extract(
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="tiny.  [default: what suits the data set]", show_default=False),
+        typer.Option(
+            help="tiny, or a SAM-Audio folder.  [default: sam-audio; demo: tiny]",
+            show_default=False,
+        ),
     ] = None,
     cache: Annotated[
         Path | None,
@@ -77,6 +83,7 @@ def extract(
 
     Examples:
         avcil extract --dataset demo
+        avcil extract --dataset vs100 --encoder sam-audio-large/
         avcil extract --dataset folder --videos my-clips --encoder tiny --seconds 5
     """
     from avcil.extract.datasets import Where, benchmark

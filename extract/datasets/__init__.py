@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from avcil.extract.datasets import demo, own
+from avcil.extract.datasets import demo, own, published
 from avcil.extract.datasets.base import Clip, Dataset, Where
 from avcil.extract.errors import DatasetError
 
@@ -31,6 +31,13 @@ DATASETS: dict[str, Benchmark] = {
         encoder="tiny",
         seconds=2.0,
         visual_rate_hz=8.0,
+    ),
+    "ave": Benchmark(load=published.AVE.load, about="AVE: 28 classes, 4,079 clips"),
+    "ks": Benchmark(
+        load=published.KINETICS_SOUNDS.load, about="Kinetics-Sounds: 30 classes, 23,125 clips"
+    ),
+    "vs100": Benchmark(
+        load=published.VGGSOUND_100.load, about="VGGSound-100: 100 classes, 61,195 clips"
     ),
     "folder": Benchmark(load=own.load_folder, about="DIR/<split>/<class>/* or DIR/<class>/*"),
     "csv": Benchmark(load=own.load_csv, about="a table with the columns path,label,split"),
