@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from avcil import __version__
+from avcil.commands import cache
 from avcil.commands.demo import demo
 from avcil.commands.extract import extract
 from avcil.commands.report import report
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("extract")(extract)
 app.command("train")(train)
 app.command("report")(report)
+app.add_typer(cache.app, name="cache")
 app.command("demo")(demo)
 
 

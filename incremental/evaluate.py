@@ -63,23 +63,28 @@ def accuracy(network: Network, clips: TokenSet, means: Tensor | None = None) -> 
     return float(right.sum()) / len(right)
 
 
-def count_correct(
-    network: Network,
-    parts: Iterable[TokenSet],
-    tasks: Sequence[Task],
-    means: Tensor | None = None,
-) -> list[int]:
-    """Return how many clips of each task are classified rightly.
+def count_answers(
+    network: Network, parts: Iterable[TokenSet], means: Tensor | None = None
+) -> Tensor:
+    """Return the confusion matrix: clips of each true class, by the class answered.
 
     Args:
         network: what is tested.
         parts: the test clips of all classes seen, a part at a time.
-        tasks: every task so far.
         means: [C, D] of `class_means` to take the nearest of; without them the largest logit wins.
+
+    Returns:
+        [C, C] counts on the CPU, classes by position in the learning order.
     """
-    edges = torch.tensor([task.new.stop for task in tasks])
-    counts = torch.zeros(len(tasks), dtype=torch.int64)
+    classes = network.classifier.classes
+    counts = torch.zeros(classes * classes, dtype=torch.int64)
     for clips in parts:
-        right = clips.labels[predict(network, clips, means) == clips.labels].cpu()
-        counts += torch.bincount(torch.bucketize(right, edges, right=True), minlength=len(tasks))
-    return [int(count) for count in counts]
+        pairs = clips.labels * classes + predict(network, clips, means)
+        counts += torch.bincount(pairs.cpu(), minlength=classes * classes)
+    return counts.view(classes, classes)
+
+
+def count_correct(answers: Tensor, tasks: Sequence[Task]) -> list[int]:
+    """Return how many clips of each task are classified rightly, from `count_answers`."""
+    right = answers.diagonal()
+    return [int(right[task.new.start : task.new.stop].sum()) for task in tasks]

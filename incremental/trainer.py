@@ -18,9 +18,16 @@ from avcil.cache.schema import SPLITS, Split
 from avcil.incremental.config import Config
 from avcil.incremental.data import TokenSet
 from avcil.incremental.errors import ConfigError
-from avcil.incremental.evaluate import BATCH, class_means, count_correct, unit_features
+from avcil.incremental.evaluate import (
+    BATCH,
+    class_means,
+    count_answers,
+    count_correct,
+    unit_features,
+)
 from avcil.incremental.fit import Fit, Progress
 from avcil.incremental.folder import RunFolder
+from avcil.incremental.guidance import keep_guidance
 from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.memory import Memory, herd, rank_randomly
@@ -32,6 +39,8 @@ from avcil.progress import Bar
 
 TEST_PART = 2048
 """Test clips in memory at once."""
+EXAMPLES = 10
+"""Clips whose attention is kept."""
 
 
 class Curriculum:
@@ -77,6 +86,11 @@ class Curriculum:
         names = self.store.manifest.classes
         return [[names[self.labels[position]] for position in task.new] for task in self.tasks]
 
+    def example_rows(self) -> NDArray[np.int64]:
+        """Return the first test clip of each of the first classes, at most `EXAMPLES`."""
+        positions = range(min(EXAMPLES, len(self.labels)))
+        return np.array([self._rows["test", position][0] for position in positions], np.int64)
+
     def test_counts(self) -> list[int]:
         """Return the number of test clips of each task."""
         return [len(self.rows("test", task.new)) for task in self.tasks]
@@ -119,8 +133,8 @@ class Trainer:
             start = time.perf_counter()
             self.network, progress = self._learn(task, bar)
             self._remember(task)
-            row = self._test(task)
-            self._conclude(task, progress, row, time.perf_counter() - start)
+            self._test(task)
+            self._conclude(task, progress, time.perf_counter() - start)
         return self.results
 
     def _learn(self, task: Task, bar: Bar) -> tuple[Network, Progress]:
@@ -187,20 +201,30 @@ class Trainer:
         own = self.method.classifier(width)
         return CLASSIFIERS[self.config.head_options().classifier](width) if own is None else own
 
-    def _test(self, task: Task) -> list[int]:
-        """Return the row of the accuracy matrix."""
+    def _test(self, task: Task) -> None:
+        """Add the row of the accuracy matrix."""
         assert self.network is not None
-        done = self.curriculum.tasks[: task.index + 1]
         means = None
         if self.method.nearest_mean:
             means = class_means(self.network, self._load(self.memory.rows))
-        return count_correct(self.network, self._test_parts(task), done, means)
+        answers = count_answers(self.network, self._test_parts(task), means)
+        done = self.curriculum.tasks[: task.index + 1]
+        self.results.correct.append(count_correct(answers, done))
+        if self.results.complete:
+            self.results.confusion = answers.tolist()
+            self._keep_guidance()
 
-    def _conclude(self, task: Task, progress: Progress, row: list[int], seconds: float) -> None:
+    def _keep_guidance(self) -> None:
+        assert self.network is not None
+        rows = self.curriculum.example_rows()
+        names = [name for task in self.curriculum.class_names() for name in task]
+        clips = self._load(rows)
+        keep_guidance(self.folder.path, self.network, self.store, names, rows, clips)
+
+    def _conclude(self, task: Task, progress: Progress, seconds: float) -> None:
         """Write down a finished task."""
         assert self.network is not None
         results = self.results
-        results.correct.append(row)
         results.validation_accuracy.append(progress.best_accuracy)
         results.best_epochs.append(progress.best_epoch)
         results.exemplars.append([self.store.manifest.ids[row] for row in self.memory.rows])

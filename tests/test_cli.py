@@ -113,8 +113,8 @@ def test_a_wrong_setting_is_refused_before_training(
 
 def test_train_and_report_by_hand(toy_cache: Path, tmp_path: Path) -> None:
     trained = avcil(
-        *["train", "--cache", toy_cache, "--method", "guided,finetune", "--tasks", "2"],
-        *["--epochs", "2", "--set", "head.width=16", "--set", "head.heads=2"],
+        *("train", "--cache", toy_cache, "--method", "guided,finetune", "--tasks", "2"),
+        *("--epochs", "2", "--set", "head.width=16", "--set", "head.heads=2"),
         cwd=tmp_path,
     )
     assert trained.returncode == 0, trained.stderr

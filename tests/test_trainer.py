@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config import Config, Request
 from avcil.incremental.errors import ConfigError, NonFiniteLoss, RunDamaged
+from avcil.incremental.report.attention import kept_attention
 from avcil.incremental.results import read_run
 from avcil.incremental.trainer import Curriculum
 from avcil.incremental.training import resolve_all, train
@@ -124,6 +126,32 @@ def test_results_hold_counts_exemplars_and_the_cache(
     assert [len(ids) for ids in results.exemplars] == [12, 12, 12]
     assert set(results.exemplars[0]) <= set(toy_store.manifest.ids)
     assert (results.cache.encoder, results.cache.random_weights) == ("toy", True)
+
+
+def test_the_confusion_matrix_agrees_with_the_last_row(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    (folder,) = train(toy_store, configs(toy_store, epochs=10), tmp_path)
+    results = read_run(folder).results
+    confusion = np.array(results.confusion)
+    assert confusion.sum(axis=1).tolist() == [5] * 6
+    assert confusion.sum() > confusion.trace() > 0
+    assert confusion.diagonal().reshape(3, 2).sum(axis=1).tolist() == results.correct[-1]
+
+
+def test_a_run_keeps_which_sounds_guided_which_frames(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    guided, audio = (
+        train(toy_store, configs(toy_store, **{"head.name": name}), tmp_path)[0]
+        for name in ("guided", "audio")
+    )
+    kept = kept_attention(guided)
+    assert [each.clip for each in kept] == [f"{name}-test-0" for name in toy_store.manifest.classes]
+    for each in kept:
+        assert each.weights.shape == (4, 5)
+        np.testing.assert_allclose(each.weights.sum(axis=1), 1, rtol=1e-5)
+    assert kept_attention(audio) == []
 
 
 def test_the_loop_learns_what_can_be_learned(toy_store: FeatureStore, tmp_path: Path) -> None:

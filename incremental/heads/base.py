@@ -80,3 +80,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> Encoded:
         """Fuse the tokens of each clip, already scaled by the input norm."""
+
+    def guidance(self, batch: Batch) -> Tensor | None:
+        """Return how much each visual token listens to each audio token, [B, Tv, Ta].
+
+        Rows add up to one. None from heads in which sound does not guide sight.
+        """
+        return None

@@ -101,10 +101,15 @@ class Network(nn.Module):
 
     def encode(self, batch: Batch) -> Encoded:
         """Run the network up to the classifier."""
-        scaled = replace(
-            batch, visual=self.visual_norm(batch.visual), audio=self.audio_norm(batch.audio)
-        )
-        return self.head(scaled)
+        return self.head(self._scaled(batch))
+
+    def guidance(self, batch: Batch) -> Tensor | None:
+        """Return `Head.guidance` of clips as they lie in the cache."""
+        return self.head.guidance(self._scaled(batch))
+
+    def _scaled(self, batch: Batch) -> Batch:
+        visual, audio = self.visual_norm(batch.visual), self.audio_norm(batch.audio)
+        return replace(batch, visual=visual, audio=audio)
 
     def forward(self, batch: Batch) -> Outputs:
         """Run the whole network."""
