@@ -1,0 +1,146 @@
+"""Data sets: lists and folders become clips, and what is wrong is named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avcil.extract.datasets import DATASETS, Dataset, Where, load_dataset
+from avcil.extract.datasets.published import kinetics_id, vggsound_id
+from avcil.extract.errors import DatasetError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def folder(root: Path) -> Dataset:
+    return load_dataset("folder", Where(data=root, videos=root))
+
+
+def table(root: Path, text: str) -> Dataset:
+    (root / "mine.csv").write_text(text, encoding="utf-8")
+    return load_dataset("csv", Where(data=root, splits=root / "mine.csv"))
+
+
+def test_an_unknown_data_set_is_refused_and_the_known_are_listed() -> None:
+    with pytest.raises(DatasetError, match=r"unknown data set 'kinetics'; choose one of demo, ave"):
+        load_dataset("kinetics", Where(data=Path("data")))
+
+
+def test_a_folder_of_splits_is_read_as_it_stands(tmp_path: Path) -> None:
+    names = [
+        "train/dog bark/a.mp4",
+        "train/Ärger/-b.webm",
+        "val/dog bark/c.MKV",
+        "test/Ärger/d.avi",
+    ]
+    dataset = folder(touch(tmp_path / "my clips", *names, "train/dog bark/notes.txt"))
+    assert dataset.name == "my-clips"
+    assert dataset.classes == ("dog bark", "Ärger")
+    assert {clip.id: clip.split for clip in dataset.clips} == {
+        name: name.split("/")[0] for name in names
+    }
+    assert len(dataset.manifest()) == 4
+
+
+def test_a_folder_of_classes_is_split_by_the_names_of_its_files(tmp_path: Path) -> None:
+    names = [f"{label}/{number}.mp4" for label in ("cat", "dog") for number in range(20)]
+    dataset = folder(touch(tmp_path, *names))
+    counts = Counter((clip.label, clip.split) for clip in dataset.clips)
+    for label in ("cat", "dog"):
+        assert [counts[label, split] for split in ("train", "val", "test")] == [16, 2, 2]
+    assert folder(tmp_path) == dataset
+
+
+def test_a_folder_without_clips_says_how_it_should_look(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"has no clips: expected DIR/<split>/<class>"):
+        folder(tmp_path)
+    with pytest.raises(DatasetError, match=r"give one with --videos"):
+        folder(tmp_path / "none")
+
+
+def test_a_table_gives_clips_relative_to_itself(tmp_path: Path) -> None:
+    dataset = table(tmp_path, 'path,label,split\n"a, b.mp4",cat,train\nc.mp4,dog,test\n')
+    assert [clip.path for clip in dataset.clips] == [tmp_path / "a, b.mp4", tmp_path / "c.mp4"]
+    assert dataset.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na.mp4,cat\n", r"has no column split"),
+        ("path,label,split\na.mp4,cat,train\nb.mp4,cat,dev\n", r"csv:3: unknown split 'dev'"),
+        ("path,label,split\n,cat,train\n", r"csv:2: path and label must not be empty"),
+        ("path,label,split\na,x,train\na,y,test\n", r"'a' in train/x, test/y"),
+        ("path,label,split\n", r"has no clips"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_the_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        table(tmp_path, text)
+
+
+def dictionaries(root: Path, classes: dict[str, int], clips: dict[str, dict[str, str]]) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {"category_encode_dict": classes, "all_id_category_dict": clips}
+    for name, value in content.items():
+        np.save(root / f"{name}.npy", np.array(value, dtype=object), allow_pickle=True)
+    return root
+
+
+def test_a_benchmarks_dictionaries_give_its_class_order_and_find_its_files(tmp_path: Path) -> None:
+    clips = {
+        "train": {"-abcdefghij_000030": "dog"},
+        "val": {"bbbbbbbbbbb_000001": "cat"},
+        "test": {},
+    }
+    splits = dictionaries(tmp_path / "vs100" / "splits", {"dog": 0, "cat": 1}, clips)
+    touch(tmp_path / "vs100" / "videos", "-abcdefghij_30.mp4")
+    dataset = load_dataset("vs100", Where(data=tmp_path))
+    assert dataset.classes == ("dog", "cat")
+    found, missing = dataset.clips
+    assert found.path.name == "-abcdefghij_30.mp4"
+    assert missing.path == tmp_path / "vs100" / "videos" / "bbbbbbbbbbb_000001.mp4"
+    assert splits.is_dir()
+
+
+def test_a_benchmark_that_is_not_on_disk_says_which_files_and_where_from(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"category_encode_dict\.npy.*github\.com.*--splits"):
+        load_dataset("ks", Where(data=tmp_path))
+    dictionaries(tmp_path / "ks" / "splits", {"x": 0}, {"train": {"a": "x"}, "val": {}, "test": {}})
+    with pytest.raises(DatasetError, match=r"no clips of 'ks'.*kinetics-dataset.*--videos"):
+        load_dataset("ks", Where(data=tmp_path))
+
+
+def test_aves_own_lists_are_read(tmp_path: Path) -> None:
+    splits = touch(tmp_path / "ave" / "splits")
+    splits.mkdir(parents=True)
+    (splits / "trainSet.txt").write_text("Church bell&RUhOCu3LNXM&good&0&10\n\n")
+    (splits / "valSet.txt").write_text("Bark&-aaaaaaaaaa&good&0&10\n")
+    (splits / "testSet.txt").write_text("Bark&bbbbbbbbbbb&good&2&7\n")
+    touch(tmp_path / "ave" / "videos", "RUhOCu3LNXM.mp4")
+    dataset = load_dataset("ave", Where(data=tmp_path))
+    assert dataset.classes == ("Bark", "Church bell")
+    assert [clip.split for clip in dataset.clips] == ["train", "val", "test"]
+    (splits / "valSet.txt").write_text("Bark;-aaaaaaaaaa\n")
+    with pytest.raises(DatasetError, match=r"valSet\.txt:1: expected class&id"):
+        load_dataset("ave", Where(data=tmp_path))
+
+
+def test_file_names_become_the_ids_of_the_lists() -> None:
+    assert (
+        vggsound_id("-abcdefghij_30") == vggsound_id("-abcdefghij_000030") == "-abcdefghij_000030"
+    )
+    assert kinetics_id("abc_defghij_000001_000011") == kinetics_id("abc_defghij") == "abc_defghij"
+
+
+def test_every_data_set_says_what_it_is() -> None:
+    assert all(known.about and known.seconds > 0 for known in DATASETS.values())
