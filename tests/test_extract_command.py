@@ -1,0 +1,102 @@
+"""`avcil extract`: its defaults, its exit status, and what it says."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from avcil.cache.reader import FeatureStore
+from avcil.cli import app
+from avcil.errors import AvcilError
+from avcil.extract.demo import DemoClip, draw_clip
+from avcil.extract.demo.mp4 import write_mp4
+
+RUN = CliRunner()
+
+
+def clips(root: Path, count: int) -> Path:
+    for number in range(count):
+        frames, waveform = draw_clip(DemoClip("train", number % 2, number), seed=0)
+        path = root / "train" / f"class {number % 2}" / f"{number}.mp4"
+        write_mp4(path, frames, 8, waveform, 16_000)
+    return root
+
+
+def folder_command(videos: Path, cache: Path) -> list[str]:
+    options = "--encoder tiny --seconds 2 --rate 8 --workers 1 --dataset folder"
+    return ["extract", *options.split(), "--videos", str(videos), "--cache", str(cache)]
+
+
+def test_one_broken_clip_gives_status_3_and_its_reason_also_the_second_time(
+    tmp_path: Path,
+) -> None:
+    videos = clips(tmp_path / "videos", 4)
+    (videos / "train" / "class 0" / "bad.mp4").write_text("<html>")
+    for new in (4, 0):
+        result = RUN.invoke(app, folder_command(videos, tmp_path / "cache"))
+        assert result.exit_code == 3
+        assert f"4 of 5 clips are in {tmp_path / 'cache'} ({new} new" in result.stdout
+        assert "failed: train/class 0/bad.mp4: not a readable media file" in result.stdout
+    assert FeatureStore.open(tmp_path / "cache").encoding.encoder == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--dataset kinetics", r"unknown data set 'kinetics'; choose one of demo"),
+        ("--dataset folder --videos x --encoder vgg", r"unknown encoder 'vgg'; choose one of"),
+        ("--dataset folder --videos x --encoder tiny", r"no folder of clips at x"),
+        ("--dataset folder --videos x", r"ask for access at https://huggingface.co"),
+        ("--dataset demo --device tpu9", r"unknown device 'tpu9'; choose auto, cpu"),
+    ],
+)
+def test_wrong_input_is_an_error_of_one_line(options: str, message: str) -> None:
+    result = RUN.invoke(app, ["extract", *options.split()])
+    assert isinstance(result.exception, AvcilError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_a_share_of_failures_that_is_none_is_wrong_usage() -> None:
+    result = RUN.invoke(app, ["extract", "--dataset", "demo", "--max-failures", "many"])
+    assert result.exit_code == 2
+    assert "write 5% or 0.05" in result.stderr
+
+
+def test_help_has_an_example() -> None:
+    result = RUN.invoke(app, ["extract", "--help"], env={"COLUMNS": "200"})
+    assert "avcil extract --dataset demo" in result.stdout
+
+
+def arrays(path: Path) -> list[np.ndarray]:
+    store = FeatureStore.open(path)
+    content = store.load(store.rows())
+    return [content.visual, content.audio, content.labels]
+
+
+@pytest.mark.slow
+def test_the_demo_killed_at_any_moment_ends_in_the_same_cache(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avcil", "extract", "--dataset", "demo"]
+    environment = os.environ | {"AVCIL_DATA": str(tmp_path / "whole")}
+    subprocess.run(command, env=environment, check=True)
+    environment["AVCIL_DATA"] = str(tmp_path / "killed")
+    moments = random.Random(1)
+    for _ in range(4):
+        run = subprocess.Popen(command, env=environment)
+        time.sleep(moments.uniform(2, 20))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    last = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert "400 of 400 clips" in last.stdout
+    caches = [tmp_path / name / "demo" / "features.zarr" for name in ("whole", "killed")]
+    for whole, killed in zip(*map(arrays, caches), strict=True):
+        assert np.array_equal(whole, killed)
