@@ -34,7 +34,7 @@ class Block:
         self._status = [Status.FAILED] * count
         self._lengths: dict[Modality, list[int]] = {name: [0] * count for name in MODALITIES}
         self._failures: dict[str, str] = {}
-        self._error = {name: np.zeros(2) for name in MODALITIES}
+        self._error = {name: np.zeros((count, 2)) for name in MODALITIES}
 
     def put(self, position: int, clip: str, tokens: Tokens | Failure) -> None:
         """Enter one clip.
@@ -80,7 +80,7 @@ class Block:
         for spec, array in zip(specs, stored, strict=True):
             self._stored[spec.name][position] = array
         self._lengths[modality][position] = len(tokens)
-        self._error[modality] += _error(stored, self._header, padded)
+        self._error[modality][position] = _error(stored, self._header, padded)
 
     def keep(self, files: Files, rows: Rows, manifest: Manifest, kept: list[int]) -> None:
         """Take clips, by row, from the shard as it lies on disk, checked."""
@@ -99,6 +99,7 @@ class Block:
                 for spec, array in zip(self._specs[modality], stored, strict=True):
                     self._stored[spec.name][row - first] = array[0]
                 self._lengths[modality][row - first] = int(rows.lengths[modality][row])
+                self._error[modality][row - first] = rows.error[modality][row]
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what is written to each array of the cache."""
@@ -120,8 +121,13 @@ class Block:
                 for name, array in self._stored.items()
             },
             failures=self._failures,
-            error={modality: sums.tolist() for modality, sums in self._error.items()},
+            error={modality: _short(sums) for modality, sums in self._error.items()},
         )
+
+
+def _short(sums: NDArray[np.float64]) -> list[list[float]]:
+    """Round to four digits, which keeps records small."""
+    return [[float(f"{value:.4g}") for value in pair] for pair in sums.tolist()]
 
 
 def _error(

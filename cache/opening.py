@@ -45,7 +45,7 @@ class Rows:
     lengths: dict[Modality, NDArray[np.int64]]  # [N] each
     crc32c: dict[str, Checksums]  # [N] each, by array
     failures: dict[str, str]  # id -> reason
-    error: dict[Modality, NDArray[np.float64]]  # [2] each: see Record.error
+    error: dict[Modality, NDArray[np.float64]]  # [N, 2] each: see Record.error
 
 
 def read_header(files: Files) -> Header:
@@ -134,7 +134,7 @@ def empty_rows(header: Header) -> Rows:
         lengths={modality: np.zeros(count, np.int64) for modality in MODALITIES},
         crc32c={name: np.zeros(count, np.uint32) for name in names},
         failures={},
-        error={modality: np.zeros(2) for modality in MODALITIES},
+        error={modality: np.zeros((count, 2)) for modality in MODALITIES},
     )
 
 
@@ -148,7 +148,7 @@ def add_record(rows: Rows, header: Header, record: Record) -> None:
     for name, checksums in rows.crc32c.items():
         checksums[part] = record.crc32c[name]
     for modality in MODALITIES:
-        rows.error[modality] += record.error[modality]
+        rows.error[modality][part] = record.error[modality]
     rows.failures.update(record.failures)
 
 

@@ -156,7 +156,7 @@ class FeatureStore:
         """Return the relative error of what is stored, by modality: |stored - true| / |true|."""
         return {
             modality: float(np.sqrt(sums[0] / sums[1])) if sums[1] else 0.0
-            for modality, sums in self._error.items()
+            for modality, sums in ((name, each.sum(axis=0)) for name, each in self._error.items())
         }
 
     def describe(self, row: int) -> str:

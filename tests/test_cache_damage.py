@@ -255,7 +255,8 @@ def test_redoing_a_clip_keeps_the_failures_of_its_shard(cache: Path, original: P
         writer.commit(0, [sample_tokens(0)])
         assert writer.failures == {sample_manifest().ids[FAILED]: "no audio stream"}
     assert not verify(cache).damages
-    assert file.read_bytes() == (original / "visual/c/0/0/0").read_bytes()
+    for name in ("visual/c/0/0/0", "status/c/0", "status/records/00000.json"):
+        assert (cache / name).read_bytes() == (original / name).read_bytes()
 
 
 def test_repair_changes_nothing_in_an_intact_cache(cache: Path) -> None:
