@@ -8,8 +8,8 @@ page-aligned arrays with a fresh selection each call; readers take turns, so tha
 neighbour disturbs all alike; figures are medians. "Cold" drops the files from the page cache before
 each call (posix_fadvise, no rights needed; a hypervisor may still have them).
 
-Expected on two cores: task load at least 0.85 x memmap warm, random batches at least 0.8 x warm and
-4 x cold, 15 x zarr-python. Prints one JSON line with versions and machine, then a table.
+Seen on two busy cores: task load 1.05 to 1.12 x memmap warm, random batches 0.54 to 0.94 x warm and
+6.7 x cold (docs/benchmarks/). Prints one JSON line with versions and machine, then a table.
 """
 
 from __future__ import annotations
