@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from avcil.commands.datasets import datasets as show_datasets
 from avcil.extract.datasets import DATASETS, Dataset, Where, load_dataset
-from avcil.extract.datasets.published import kinetics_id, vggsound_id
+from avcil.extract.datasets.published import kinetics_id, shared_sources, vggsound_id
 from avcil.extract.errors import DatasetError
 
 
@@ -144,3 +146,49 @@ def test_file_names_become_the_ids_of_the_lists() -> None:
 
 def test_every_data_set_says_what_it_is() -> None:
     assert all(known.about and known.seconds > 0 for known in DATASETS.values())
+
+
+def test_test_clips_from_the_videos_of_training_clips_are_found(tmp_path: Path) -> None:
+    rows = [("aaaaaaaaaaa_1", "train"), ("aaaaaaaaaaa_9", "test"), ("bbbbbbbbbbb_1", "test")]
+    text = "path,label,split\n" + "".join(f"{clip},x,{split}\n" for clip, split in rows)
+    assert shared_sources(table(tmp_path, text)) == ["aaaaaaaaaaa_9"]
+
+
+def test_the_command_counts_what_is_on_disk_and_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = {"train": {"a": "dog", "b": "cat"}, "val": {}, "test": {"c": "dog"}}
+    dictionaries(tmp_path / "ave" / "splits", {"dog": 0, "cat": 1}, clips)
+    touch(tmp_path / "ave" / "videos", "a.mp4")
+    show_datasets(data=tmp_path)
+    printed = capsys.readouterr().out
+    assert "on disk: 1 of 2 train, 0 of 1 test" in printed
+    assert "1 of 2 classes have no clip: cat" in printed
+    assert "no lists of 'vs100'" in printed
+
+
+@pytest.mark.skipif("AVCIL_TEST_SPLITS" not in os.environ, reason="needs the published lists")
+@pytest.mark.parametrize(
+    ("name", "folder", "classes", "train", "val", "test", "shared"),
+    [
+        ("ave", "AVE", 28, 3294, 391, 394, 0),
+        ("ks", "kinetics-sounds", 30, 19220, 1947, 1958, 0),
+        ("vs100", "VGGSound_100", 100, 51195, 5000, 5000, 1627),
+    ],
+)
+def test_the_published_lists_have_the_published_counts(
+    tmp_path: Path,
+    name: str,
+    folder: str,
+    classes: int,
+    train: int,
+    val: int,
+    test: int,
+    shared: int,
+) -> None:
+    splits = Path(os.environ["AVCIL_TEST_SPLITS"]) / folder
+    dataset = load_dataset(name, Where(data=tmp_path, videos=tmp_path, splits=splits))
+    counts = Counter(clip.split for clip in dataset.clips)
+    assert len(dataset.classes) == classes
+    assert (counts["train"], counts["val"], counts["test"]) == (train, val, test)
+    assert len(shared_sources(dataset)) == shared

@@ -22,6 +22,8 @@ class Benchmark:
     seconds: float = 10.0
     """Nominal length of its clips."""
     visual_rate_hz: float = 25.0
+    published: bool = False
+    """Its lists and clips are others' and lie on disk under its name."""
 
 
 DATASETS: dict[str, Benchmark] = {
@@ -32,12 +34,16 @@ DATASETS: dict[str, Benchmark] = {
         seconds=2.0,
         visual_rate_hz=8.0,
     ),
-    "ave": Benchmark(load=published.AVE.load, about="AVE: 28 classes, 4,079 clips"),
+    "ave": Benchmark(load=published.AVE.load, about="AVE: 28 classes, 4,079 clips", published=True),
     "ks": Benchmark(
-        load=published.KINETICS_SOUNDS.load, about="Kinetics-Sounds: 30 classes, 23,125 clips"
+        load=published.KINETICS_SOUNDS.load,
+        about="Kinetics-Sounds: 30 classes, 23,125 clips",
+        published=True,
     ),
     "vs100": Benchmark(
-        load=published.VGGSOUND_100.load, about="VGGSound-100: 100 classes, 61,195 clips"
+        load=published.VGGSOUND_100.load,
+        about="VGGSound-100: 100 classes, 61,195 clips",
+        published=True,
     ),
     "folder": Benchmark(load=own.load_folder, about="DIR/<split>/<class>/* or DIR/<class>/*"),
     "csv": Benchmark(load=own.load_csv, about="a table with the columns path,label,split"),
