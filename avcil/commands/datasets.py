@@ -18,9 +18,10 @@ def datasets(data: DATA = Path("data")) -> None:
     A data set lies in DATA/NAME: its clips in `videos`, its published lists in `splits`, its tokens
     in `features.zarr`. Of one that is not there, it says what was looked for and where to get it.
 
-    Examples:
-        avcil datasets
-        avcil datasets --data /mnt/benchmarks
+    ```
+    avcil datasets
+    avcil datasets --data /mnt/benchmarks
+    ```
     """
     from avcil.extract.datasets import DATASETS, Where
     from avcil.extract.errors import DatasetError

@@ -19,61 +19,69 @@ if TYPE_CHECKING:
 SOME_CLIPS_FAILED = 3
 
 
+# A default that depends on the data set stands in the help, since it cannot stand in the signature.
+DATASET = Annotated[
+    str, typer.Option(help="demo, ave, ks, vs100; folder or csv for your own clips.")
+]
+VIDEOS = Annotated[
+    Path | None,
+    typer.Option(help="The clips.  [default: DATA/DATASET/videos]", show_default=False),
+]
+SPLITS = Annotated[
+    Path | None,
+    typer.Option(
+        help="The lists of clips; for csv, the table.  [default: DATA/DATASET/splits]",
+        show_default=False,
+    ),
+]
+ENCODER = Annotated[
+    str | None,
+    typer.Option(
+        help="tiny, or a SAM-Audio folder.  [default: sam-audio; demo: tiny]", show_default=False
+    ),
+]
+CACHE = Annotated[
+    Path | None,
+    typer.Option(help="The cache.  [default: DATA/NAME/features.zarr]", show_default=False),
+]
+DEVICE = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+RATE = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        help="Frames a second that become tokens.  [default: 25; demo: 8]",
+        show_default=False,
+    ),
+]
+SECONDS = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1, help="Length to which clips are cut.  [default: 10; demo: 2]", show_default=False
+    ),
+]
+WORKERS = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Decoding processes.  [default: from the number of cores]", show_default=False
+    ),
+]
+MAX_FAILURES = Annotated[
+    str, typer.Option(help="Share of clips that may fail (20 clips always may).")
+]
+
+
 def extract(
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="demo, ave, ks, vs100; folder or csv for your own clips.", show_default=False
-        ),
-    ],
-    videos: Annotated[
-        Path | None,
-        typer.Option(help="The clips.  [default: DATA/DATASET/videos]", show_default=False),
-    ] = None,
-    splits: Annotated[
-        Path | None,
-        typer.Option(help="The lists of clips; for csv, the table.", show_default=False),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="tiny, or a SAM-Audio folder.  [default: sam-audio; demo: tiny]",
-            show_default=False,
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="The cache.  [default: DATA/NAME/features.zarr]", show_default=False),
-    ] = None,
+    dataset: DATASET,
+    videos: VIDEOS = None,
+    splits: SPLITS = None,
+    encoder: ENCODER = None,
+    cache: CACHE = None,
     data: DATA = Path("data"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            help="Frames a second that become tokens.  [default: 25; demo: 8]",
-            show_default=False,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            help="Length to which clips are cut.  [default: 10; demo: 2]",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Decoding processes.  [default: from the number of cores]",
-            show_default=False,
-        ),
-    ] = None,
-    max_failures: Annotated[
-        str, typer.Option(help="Share of clips that may fail (20 clips always may).")
-    ] = "5%",
+    device: DEVICE = "auto",
+    rate: RATE = None,
+    seconds: SECONDS = None,
+    workers: WORKERS = None,
+    max_failures: MAX_FAILURES = "5%",
 ) -> None:
     """Run frozen encoders over clips once and keep their tokens in a cache.
 
@@ -81,10 +89,11 @@ def extract(
     twice. A clip that cannot be decoded is noted with its reason and does not stop the others.
     Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some clips failed.
 
-    Examples:
-        avcil extract --dataset demo
-        avcil extract --dataset vs100 --encoder sam-audio-large/
-        avcil extract --dataset folder --videos my-clips --encoder tiny --seconds 5
+    ```
+    avcil extract --dataset demo
+    avcil extract --dataset vs100 --encoder sam-audio-large/
+    avcil extract --dataset folder --videos my-clips --encoder tiny --seconds 5
+    ```
     """
     from avcil.extract.datasets import Where, benchmark
     from avcil.extract.pipeline import Settings, extract
