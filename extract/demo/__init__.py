@@ -32,7 +32,7 @@ from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.demo.sounds import SAMPLE_RATE, Sound
 from avcil.progress import track
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same seed gives other clips, so that old clips are rendered anew."""
 SECONDS = 2
 FRAME_RATE_HZ = 8
