@@ -13,12 +13,13 @@ import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config import Config, Request, Subject, resolve
+from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.device import choose_device, compute_deterministically
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.options import parse_value
 from avcil.incremental.results import CacheIdentity, Results
-from avcil.incremental.trainer import Curriculum, Trainer
+from avcil.incremental.trainer import Trainer
 from avcil.progress import log, track
 
 

@@ -10,7 +10,7 @@ from avcil.incremental.errors import ConfigError
 SUBJECT = Subject(dataset="mine", fingerprint="f", rows="r", training_clips=400, classes=12)
 
 
-def resolved(method: str = "guided", **settings: object) -> Config:
+def resolved(method: str = "guided", /, **settings: object) -> Config:
     return resolve(Request(method=method, settings=settings), SUBJECT)
 
 

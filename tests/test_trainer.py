@@ -13,10 +13,10 @@ import pytest
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config import Config, Request
+from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.errors import ConfigError, NonFiniteLoss, RunDamaged
 from avcil.incremental.report.attention import kept_attention
 from avcil.incremental.results import read_run
-from avcil.incremental.trainer import Curriculum
 from avcil.incremental.training import resolve_all, train
 from avcil.progress import Bar
 
