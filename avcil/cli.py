@@ -13,6 +13,7 @@ import typer
 
 from avcil import __version__
 from avcil.commands import cache
+from avcil.commands.datasets import datasets
 from avcil.commands.demo import demo
 from avcil.commands.extract import extract
 from avcil.commands.report import report
@@ -31,6 +32,7 @@ app.command("extract")(extract)
 app.command("train")(train)
 app.command("report")(report)
 app.add_typer(cache.app, name="cache")
+app.command("datasets")(datasets)
 app.command("demo")(demo)
 
 

@@ -14,7 +14,11 @@ import torch
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config import Config, Request, Subject, resolve
 from avcil.incremental.curriculum import Curriculum
-from avcil.incremental.device import choose_device, compute_deterministically
+from avcil.incremental.device import (
+    choose_device,
+    compute_deterministically,
+    suitable_threads,
+)
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.options import parse_value
@@ -90,7 +94,10 @@ def train_one(
     label = f"[{place}] {config.method['name']} seed {config.seed}"
     total = config.tasks * config.epochs
     try:
-        with track(label, total, "epochs", done * config.epochs) as bar:
+        with (
+            suitable_threads(config, store.encoding),
+            track(label, total, "epochs", done * config.epochs) as bar,
+        ):
             Trainer(config, curriculum, folder, results, device).run(bar)
     except KeyboardInterrupt:
         log(f"interrupted: {folder.path} is kept; the same command goes on from there")
