@@ -53,9 +53,7 @@ def test_one_broken_clip_gives_status_3_and_its_reason_also_the_second_time(
     ("options", "message"),
     [
         ("--dataset kinetics", r"unknown data set 'kinetics'; choose one of demo"),
-        ("--dataset folder --videos x --encoder vgg", r"unknown encoder 'vgg'; choose one of"),
         ("--dataset folder --videos x --encoder tiny", r"no folder of clips at x"),
-        ("--dataset folder --videos x", r"ask for access at https://huggingface.co"),
         ("--dataset demo --device tpu9", r"unknown device 'tpu9'; choose auto, cpu"),
     ],
 )
@@ -64,6 +62,15 @@ def test_wrong_input_is_an_error_of_one_line(options: str, message: str) -> None
     assert isinstance(result.exception, AvcilError)
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_an_unknown_encoder_is_refused_before_a_cache_is_made(tmp_path: Path) -> None:
+    (tmp_path / "videos" / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "videos" / "train" / "cat" / "a.mp4").touch()
+    options = ["--dataset", "folder", "--videos", str(tmp_path / "videos"), "--encoder", "vgg"]
+    result = RUN.invoke(app, ["extract", *options, "--data", str(tmp_path / "data")])
+    assert "unknown encoder 'vgg'; choose one of sam-audio, tiny" in str(result.exception)
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_share_of_failures_that_is_none_is_wrong_usage() -> None:

@@ -114,11 +114,6 @@ def test_an_unknown_encoder_is_refused_and_the_known_are_listed() -> None:
         load_encoder("vgg", CPU)
 
 
-def test_sam_audio_without_weights_says_where_they_are_to_be_had() -> None:
-    with pytest.raises(EncoderError, match=r"huggingface\.co/facebook/sam-audio-large"):
-        load_encoder("sam-audio", CPU)
-
-
 @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_sam_audio_gives_the_originals_tokens_and_frames(release: Path, step: int) -> None:
     encoder = load_encoder(str(release), CPU)

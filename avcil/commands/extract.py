@@ -37,7 +37,9 @@ SPLITS = Annotated[
 ENCODER = Annotated[
     str | None,
     typer.Option(
-        help="tiny, or a SAM-Audio folder.  [default: sam-audio; demo: tiny]", show_default=False
+        help="sam-audio, a SAM-Audio folder, its Hugging Face id, or tiny.  "
+        "[default: sam-audio; demo: tiny]",
+        show_default=False,
     ),
 ]
 CACHE = Annotated[
@@ -91,7 +93,7 @@ def extract(
 
     ```
     avcil extract --dataset demo
-    avcil extract --dataset vs100 --encoder sam-audio-large/
+    avcil extract --dataset vs100 --encoder facebook/sam-audio-large
     avcil extract --dataset folder --videos my-clips --encoder tiny --seconds 5
     ```
     """
@@ -107,8 +109,9 @@ def extract(
     )
     from avcil.extract.encoders import load_encoder
 
-    model = load_encoder(encoder or known.encoder, torch_device)
+    # Clips first: a folder that is missing should not be found out after a download of hours.
     clips = known.load(Where(data=data, videos=videos, splits=splits))
+    model = load_encoder(encoder or known.encoder, torch_device, data / "encoders")
     path = cache or cache_path(data, clips.name)
     summary = extract(clips, model, path, settings)
     _show(summary)

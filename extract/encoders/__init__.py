@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,41 +13,42 @@ if TYPE_CHECKING:
     import torch
 
 
-def _tiny(device: torch.device) -> Encoder:
-    from avcil.extract.encoders import tiny
-
-    return tiny.load(device)
-
-
-def _sam_audio(device: torch.device) -> Encoder:
-    raise EncoderError(
-        "SAM-Audio's weights are not fetched for you: ask for access at "
-        "https://huggingface.co/facebook/sam-audio-large, download its config.json and "
-        "checkpoint.pt into a folder, and give that folder with --encoder; to try things out "
-        "without them, use --encoder tiny"
-    )
+ENCODERS = ("sam-audio", "tiny")
+SAM_AUDIO = "facebook/sam-audio-large"
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/model
 
 
-ENCODERS: dict[str, Callable[[torch.device], Encoder]] = {"sam-audio": _sam_audio, "tiny": _tiny}
-
-
-def load_encoder(name: str, device: torch.device) -> Encoder:
+def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encoders")) -> Encoder:
     """Load an encoder onto a device.
 
     Args:
-        name: one of ENCODERS, or the folder of a SAM-Audio release.
+        name: one of ENCODERS, the folder of a SAM-Audio release, or its id on the Hugging Face
+            Hub; "sam-audio" is facebook/sam-audio-large.
         device: where to run it.
+        kept: the folder that keeps what is needed of releases on the Hub.
 
     Raises:
         EncoderError: no encoder has this name, or its weights cannot be loaded.
     """
-    if name in ENCODERS:
-        return ENCODERS[name](device)
+    if name == "tiny":
+        from avcil.extract.encoders import tiny
+
+        return tiny.load(device)
+    if name == "sam-audio":
+        return _sam_audio(SAM_AUDIO, device, kept)
     if Path(name).is_dir():
         from avcil.extract.encoders import sam_audio
 
         return sam_audio.load(Path(name), device)
+    if HUB_ID.fullmatch(name):
+        return _sam_audio(name, device, kept)
     raise EncoderError(
         f"unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, or give the folder of a "
-        "SAM-Audio release"
+        "SAM-Audio release or its id on the Hugging Face Hub"
     )
+
+
+def _sam_audio(repo: str, device: torch.device, kept: Path) -> Encoder:
+    from avcil.extract.encoders import sam_audio
+
+    return sam_audio.load_from_hub(repo, kept, device)

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from avcil.extract.encoders.base import Encoder
+from avcil.extract.encoders.hub import fetch_release, kept_folder
 from avcil.extract.encoders.towers import AudioTower, TowerEncoder, Towers, VisionTower
-from avcil.extract.encoders.weights import read_tensors
+from avcil.extract.encoders.weights import keep_release, read_tensors
 from avcil.extract.errors import EncoderError
 
 VISION = "vision_encoder.model.visual."
@@ -41,12 +42,28 @@ VISION_MODELS = {
 _UNIT_PARTS = ("snake1", "conv1", "snake2", "conv2")
 
 
-def load(folder: Path, device: torch.device) -> Encoder:
-    """Load the encoders of a release.
+def load_from_hub(repo: str, root: Path, device: torch.device) -> Encoder:
+    """Load the encoders of a release on the Hugging Face Hub.
+
+    Args:
+        repo: owner/model.
+        root: the folder in which the small part of each release is kept.
+        device: where to run them.
+
+    Raises:
+        EncoderError: the release cannot be had, or is not understood.
+    """
+    kept = kept_folder(repo, root)
+    return load(fetch_release(repo, kept, read_config), device, kept)
+
+
+def load(folder: Path, device: torch.device, kept: Path | None = None) -> Encoder:
+    """Load the encoders of a release, and keep their weights for the next run.
 
     Args:
         folder: has config.json and the weights.
         device: where to run them.
+        kept: where to keep the small part of it; left out, in the folder itself.
 
     Raises:
         EncoderError: a file is missing, the configuration is not understood, or tensors are
@@ -56,6 +73,7 @@ def load(folder: Path, device: torch.device) -> Encoder:
     tensors = read_tensors(folder, PREFIXES)
     vision = vision_tower(config["vision_encoder"], _below(tensors, VISION))
     audio = audio_tower(config["audio_codec"], tensors)
+    keep_release(folder, kept or folder, tensors)
     rate = int(config["audio_codec"]["sample_rate"])
     return TowerEncoder(Towers(name="sam-audio", sample_rate=rate), vision, audio, device)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -35,9 +35,32 @@ def read_tensors(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
         return _read_safetensors(others, prefixes)
     if not checkpoint.exists():
         raise EncoderError(f"{folder} has no weights: expected checkpoint.pt or *.safetensors")
-    tensors = _read_checkpoint(checkpoint, prefixes)
-    _keep(kept, tensors)
-    return tensors
+    return _read_checkpoint(checkpoint, prefixes)
+
+
+def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Keep the tensors in a folder, with the configuration beside them, for the next run.
+
+    Nothing is written where the source is small already. A folder that cannot be written to, or a
+    full disk, is a note to the user and no error.
+
+    Args:
+        source: the release that the tensors were read from.
+        kept: the folder to keep them in, which may be the release itself.
+        tensors: those that were needed.
+    """
+    small = (kept / KEPT).exists() or not (source / "checkpoint.pt").exists()
+    if kept == source and small:
+        return
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        _write(kept / KEPT, lambda partial: save_file(whole, partial))
+        if kept != source:
+            config = (source / "config.json").read_bytes()
+            _write(kept / "config.json", lambda partial: partial.write_bytes(config))
+    except (OSError, SafetensorError) as error:
+        log(f"the encoders' weights are not kept in {kept} for the next run: {error}")
 
 
 def _read_safetensors(paths: list[Path], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
@@ -63,13 +86,11 @@ def _read_checkpoint(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]
     return {name: tensor.clone() for name, tensor in state.items() if name.startswith(prefixes)}
 
 
-def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write the small file whole or not at all; do without it where the folder is read-only."""
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        write(partial)
         partial.replace(path)
-    except OSError as error:
-        log(f"the encoders' weights are not kept as {path} for the next run: {error}")
     finally:
         partial.unlink(missing_ok=True)

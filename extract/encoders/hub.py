@@ -1,0 +1,117 @@
+"""Releases on the Hugging Face Hub: fetch what is needed, keep the little that is used.
+
+The checkpoint, of many gigabytes, goes to the Hub's own cache, where other programs find it too.
+What the encoders need of it is kept in a small folder, which a later run loads without the Hub.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+from avcil.extract.encoders.weights import KEPT
+from avcil.extract.errors import EncoderError
+from avcil.progress import log
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def kept_folder(repo: str, root: Path) -> Path:
+    """Return where the small part of a release is kept."""
+    return root / repo.replace("/", "--")
+
+
+def fetch_release(repo: str, kept: Path, check: Callable[[Path], object]) -> Path:
+    """Return a folder with a release's configuration and weights.
+
+    Args:
+        repo: owner/model.
+        kept: where an earlier run may have kept the small part; if so, nothing is fetched.
+        check: called with the folder before the weights are fetched, to refuse another model's
+            configuration at the cost of a kilobyte.
+
+    Raises:
+        EncoderError: the release cannot be had; says why, and what to do.
+    """
+    if (kept / "config.json").is_file() and (kept / KEPT).is_file():
+        return kept
+    folder = _fetched(repo, "config.json").parent
+    check(folder)
+    log(f"fetching the weights of {repo}; {KEPT} will be kept in {kept} for later runs")
+    try:
+        return _fetched(repo, "checkpoint.pt").parent
+    except _NoSuchFile:
+        return _fetched(repo, "model.safetensors").parent
+
+
+class _NoSuchFile(EncoderError):
+    """The model is there, a file of it is not."""
+
+
+def _fetched(repo: str, name: str) -> Path:
+    """Return a file of a model in the Hub's cache, where it is put unless it is there."""
+    from huggingface_hub import errors, hf_hub_download
+
+    page = f"https://huggingface.co/{repo}"
+    try:
+        return Path(hf_hub_download(repo, name))
+    except errors.GatedRepoError as error:
+        raise EncoderError(_not_granted(repo, page)) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise EncoderError(
+            f"no folder {repo!r} here, and no such model on the Hub that your token may see: check "
+            f"the name at {page}; SAM-Audio's are facebook/sam-audio-small, -base and -large"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:  # before its parent EntryNotFoundError
+        raise EncoderError(_offline(repo, name)) from error
+    except errors.EntryNotFoundError as error:
+        raise _NoSuchFile(
+            f"{repo} has no {name}, so it is no SAM-Audio release: see its files at "
+            f"{page}/tree/main"
+        ) from error
+    # HTTPError: a connection that broke; RuntimeError: the same, or a full disk, from hf_xet.
+    except (OSError, errors.HTTPError, RuntimeError) as error:  # type: ignore[attr-defined]
+        raise EncoderError(_interrupted(repo, name, error)) from error
+
+
+def _not_granted(repo: str, page: str) -> str:
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        return (
+            f"{repo} is for those who were granted access, and no token is set: ask for access at "
+            f"{page}, then run `hf auth login` or set HF_TOKEN; to try things out without it, use "
+            "--encoder tiny"
+        )
+    return (
+        f"{repo} is for those who were granted access, and your token's owner is not among them: "
+        f"ask at {page} and wait for the answer (a fine-grained token also needs the permission "
+        "to read gated repositories); to try things out without it, use --encoder tiny"
+    )
+
+
+def _offline(repo: str, name: str) -> str:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    remedy = (
+        "unset HF_HUB_OFFLINE" if HF_HUB_OFFLINE else "check the connection and run again"
+    ) + "; or fetch the model elsewhere and give its folder with --encoder"
+    why = "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "https://huggingface.co does not answer"
+    return f"{name} of {repo} is not on this disk and {why}: {remedy}"
+
+
+def _interrupted(repo: str, name: str, error: Exception) -> str:
+    full = "os error 28" in str(error) or getattr(error, "errno", None) in _NO_SPACE
+    if full:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        return (
+            f"no space is left for {name} of {repo} in {HF_HUB_CACHE}: make room, or set HF_HOME "
+            "to a folder on another disk; the download goes on where it stopped"
+        )
+    if getattr(getattr(error, "response", None), "status_code", None) == HTTPStatus.UNAUTHORIZED:
+        return f"the Hub refuses your token for {repo}: run `hf auth login` or set HF_TOKEN anew"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"{name} of {repo} cannot be fetched ({reason}): run again to go on with it"
