@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["extract", "train", "report", "demo", "cache", "datasets"]
+COMMANDS = [
+    *("extract", "train", "report", "demo", "datasets"),
+    *("cache info", "cache verify", "cache import", "cache export"),
+]
 
 
 def avcil(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -28,7 +31,7 @@ def avcil(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_a_short_manual_with_an_example(command: str, tmp_path: Path) -> None:
-    shown = avcil(command, "--help", cwd=tmp_path)
+    shown = avcil(*command.split(), "--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert any(line.strip().startswith(f"avcil {command}") for line in shown.stdout.splitlines())
 

@@ -86,9 +86,10 @@ def info(
 
     Works on a cache whose extraction is not finished, too.
 
-    Examples:
-        avcil cache info --dataset ave
-        avcil cache info --cache data/ave/features.zarr --plot tokens.png
+    ```
+    avcil cache info --dataset ave
+    avcil cache info --cache data/ave/features.zarr --plot tokens.png
+    ```
     """
     from avcil.cache.info import plot as draw
     from avcil.cache.info import provenance
@@ -139,9 +140,11 @@ def verify(
     `--repair`; with it, `avcil extract` run again redoes the damaged clips and no other.
     Exit status: 0 all is well, 1 there is damage.
 
-    Examples:
-        avcil cache verify --dataset ave
-        avcil cache verify --dataset ave --repair && avcil extract --dataset ave
+    ```
+    avcil cache verify --dataset ave
+    avcil cache verify --dataset ave --repair
+    avcil extract --dataset ave
+    ```
     """
     from avcil.cache.repair import verify_and_repair
     from avcil.cache.verify import verify as check
@@ -215,9 +218,10 @@ def import_(
     Interrupted, the same command goes on where it stopped.
     Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some clips have no features.
 
-    Examples:
-        avcil cache import --from avcil downloads/AVE --dataset ave
-        avcil cache import downloads/VS100 --dataset vs100 --cache data/vs100/published.zarr
+    ```
+    avcil cache import --from avcil downloads/AVE --dataset ave
+    avcil cache import downloads/VS100 --dataset vs100 --cache published.zarr
+    ```
     """
     from avcil.cache.importing import import_avcil
     from avcil.cache.schema import Storage
@@ -253,9 +257,10 @@ def export(
     The file has `visual` [clips, tokens, channels] and `audio`, their lengths, `label`, `split`
     and `id`, for the clips that have tokens.
 
-    Examples:
-        avcil cache export ave.h5 --dataset ave
-        avcil cache export train.safetensors --split train --dataset ave
+    ```
+    avcil cache export ave.h5 --dataset ave
+    avcil cache export train.safetensors --split train --dataset ave
+    ```
     """
     from avcil.cache.exporting import export as write
     from avcil.cache.reader import FeatureStore
