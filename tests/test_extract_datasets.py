@@ -137,6 +137,120 @@ def test_aves_own_lists_are_read(tmp_path: Path) -> None:
         load_dataset("ave", Where(data=tmp_path))
 
 
+def kinetics(root: Path, listed: str, *files: str) -> Dataset:
+    clips = {"train": {listed: "x"}, "val": {}, "test": {}}
+    dictionaries(root / "ks" / "splits", {"x": 0}, clips)
+    touch(root / "ks" / "videos", *files)
+    return load_dataset("ks", Where(data=root))
+
+
+@pytest.mark.parametrize(
+    ("listed", "files", "found"),
+    [
+        ("-bcdefghij_", ["train/x/-bcdefghij__000005_000015.mp4"], 0),
+        ("abcdefghijk_000005_000015", ["abcdefghijk.mp4"], 0),
+        ("abcdefghijk_000005_000015", ["a/abcdefghijk.mp4", "abcdefghijk_000005_000015.mp4"], 1),
+        ("abcdefghijk", ["a/abcdefghijk_000005_000015.mp4", "abcdefghijk.mp4"], 1),
+        ("abcdefghijk", ["a/abcdefghijk.mp4", "b/abcdefghijk.mp4"], 0),
+        ("abcdefghijk_000005_000015", ["abcdefghijk_000030_000040.mp4"], None),
+    ],
+)
+def test_a_kinetics_clip_is_found_by_its_name_with_or_without_its_seconds(
+    tmp_path: Path, listed: str, files: list[str], found: int | None
+) -> None:
+    (clip,) = kinetics(tmp_path, listed, *files).clips
+    name = f"{listed}.mp4" if found is None else files[found]
+    assert clip.id == listed
+    assert clip.path == tmp_path / "ks" / "videos" / name
+    assert clip.path.exists() == (found is not None)
+
+
+def test_a_kinetics_clip_that_could_be_two_files_is_refused(tmp_path: Path) -> None:
+    files = ["abcdefghijk_000005_000015.mp4", "abcdefghijk_000030_000040.mp4"]
+    with pytest.raises(DatasetError, match=r"several files could be clip 'abcdefghijk'.*keep one"):
+        kinetics(tmp_path, "abcdefghijk", *files)
+
+
+def vggsound(root: Path, rows: str, classes: str = "dog barking\ndonkey, ass braying\n") -> Dataset:
+    splits = touch(root / "vs100" / "splits", "vggsound.csv", "classes.txt")
+    (splits / "vggsound.csv").write_text(rows, encoding="utf-8")
+    (splits / "classes.txt").write_text(classes, encoding="utf-8")
+    (root / "vs100" / "videos").mkdir(exist_ok=True)
+    return load_dataset("vs100", Where(data=root))
+
+
+def test_vggsounds_table_gives_the_clips_of_the_listed_classes_in_their_order(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path / "vs100" / "videos", "-bbbbbbbbbb_7.mp4")
+    dataset = vggsound(
+        tmp_path,
+        "# YouTube ID, start seconds, label, train/test split\n"
+        'aaaaaaaaaaa,30,"donkey, ass braying",train\n'
+        "-bbbbbbbbbb,7,dog barking,test\n"
+        "ccccccccccc,0,people marching,test\n",
+    )
+    assert dataset.classes == ("dog barking", "donkey, ass braying")
+    assert [(clip.id, clip.label, clip.split) for clip in dataset.clips] == [
+        ("aaaaaaaaaaa_000030", "donkey, ass braying", "train"),
+        ("-bbbbbbbbbb_000007", "dog barking", "test"),
+    ]
+    assert dataset.clips[1].path.name == "-bbbbbbbbbb_7.mp4"
+
+
+def test_a_table_without_validation_clips_gives_a_tenth_of_training_by_whole_videos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        f"{video:011d},{start},{label},train\n"
+        for label, videos in (("dog", range(20)), ("cat", range(20, 520)))
+        for video in videos
+        for start in (0, 10)
+    ]
+    both = "dog\ncat\n"
+    dataset = vggsound(tmp_path, "".join(rows), both)
+    counts = Counter((clip.label, clip.split) for clip in dataset.clips)
+    assert counts == {
+        ("dog", "val"): 4, ("dog", "train"): 36, ("cat", "val"): 50, ("cat", "train"): 950,
+    }  # fmt: skip
+    sides = {split: {clip.id[:11] for clip in dataset.clips if clip.split == split}
+             for split in ("train", "val")}  # fmt: skip
+    assert not sides["train"] & sides["val"]
+    assert "54 training clips, chosen by name" in capsys.readouterr().err
+    assert set(vggsound(tmp_path, "".join(reversed(rows)), both).clips) == set(dataset.clips)
+
+
+def test_a_table_with_validation_clips_is_read_as_it_stands(tmp_path: Path) -> None:
+    rows = [f"{number:011d},0,dog,{'val' if number == 3 else 'train'}\n" for number in range(30)]
+    dataset = vggsound(tmp_path, "".join(rows), "dog\n")
+    assert [clip.id for clip in dataset.clips if clip.split == "val"] == ["00000000003_000000"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "message"),
+    [
+        ("aaaaaaaaaaa,1.5,dog,train\n", "dog", r"csv:1: expected YouTube id, start in whole sec"),
+        ("aaaaaaaaaaa,1,dog,train\nb,2,dog\n", "dog", r"csv:2: expected .*, not 'b,2,dog'"),
+        ("aaaaaaaaaaa,1,dog,dev\n", "dog", r"csv:1: .*split \(train, val, test\)"),
+        ("aaaaaaaaaaa,1,dog,train\n", "dog\nowl\n", r"names 1 classes that .* have: 'owl'"),
+        ("aaaaaaaaaaa,1,dog,train\n", "dog\ncat\ndog\n", r"names 'dog' more than once"),
+        ("aaaaaaaaaaa,1,dog,train\n", "\n", r"names nothing: expected every class once"),
+        ("aaaaaaaaaaa,1,dog,train\naaaaaaaaaaa,01,dog,test\n", "dog", r"train/dog, test/dog"),
+    ],
+)
+def test_a_wrong_table_of_vggsound_is_refused_with_the_place(
+    tmp_path: Path, rows: str, classes: str, message: str
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        vggsound(tmp_path, rows, classes)
+
+
+def test_the_dictionaries_come_before_the_table(tmp_path: Path) -> None:
+    clips = {"train": {"aaaaaaaaaaa_000001": "dog"}, "val": {}, "test": {}}
+    dictionaries(tmp_path / "vs100" / "splits", {"dog": 0}, clips)
+    assert len(vggsound(tmp_path, "bbbbbbbbbbb,1,cat,train\n", "cat\n").clips) == 1
+
+
 def test_file_names_become_the_ids_of_the_lists() -> None:
     assert (
         vggsound_id("-abcdefghij_30") == vggsound_id("-abcdefghij_000030") == "-abcdefghij_000030"

@@ -1,32 +1,23 @@
-"""The published benchmarks: AVE, Kinetics-Sounds and VGGSound-100, by their authors' lists.
-
-The lists are read as they are published: AV-CIL's dictionaries, whose class order is the learning
-order of its tables, or the official text files of AVE.
-
-Source: Pian et al., Audio-Visual Class-Incremental Learning, ICCV 2023; Tian et al., Audio-Visual
-Event Localization, ECCV 2018.
-"""
+"""The published benchmarks: AVE, Kinetics-Sounds and VGGSound-100, by their authors' lists."""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from avcil.cache.dictionaries import read_dictionary
-from avcil.cache.schema import SPLITS, Split
 from avcil.extract.datasets.base import Clip, Dataset, Where
+from avcil.extract.datasets.lists import (
+    DICTIONARIES,
+    OFFICIAL_AVE,
+    VGGSOUND,
+    Format,
+    Lists,
+)
 from avcil.extract.datasets.own import SUFFIXES
 from avcil.extract.errors import DatasetError
-
-CLASSES_FILE = "category_encode_dict.npy"
-CLIPS_FILE = "all_id_category_dict.npy"
-OFFICIAL_AVE: dict[Split, str] = {
-    "train": "trainSet.txt", "val": "valSet.txt", "test": "testSet.txt",
-}  # fmt: skip
-
-Listed = list[tuple[Split, str, str]]  # split, id, class name
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +28,8 @@ class Release:
     clip_id: Callable[[str], str]
     """From a file's name without its suffix to the id in the lists."""
     videos_from: str
+    formats: tuple[Format, ...] = (DICTIONARIES,)
+    """How its lists may come; the first that is there is read."""
     lists_from: str = "https://github.com/weiguoPian/AV-CIL_ICCV2023"
 
     def load(self, where: Where) -> Dataset:
@@ -53,62 +46,54 @@ class Release:
                 f"no clips of {self.name!r} at {videos}: get them from {self.videos_from}, "
                 "or say where they are with --videos"
             )
-        found = {self.clip_id(path.stem): path for path in _files(videos)}
+        files = _Files(videos, self.clip_id)
         clips = tuple(
-            Clip(clip, found.get(clip, videos / f"{clip}.mp4"), label, split)
+            Clip(clip, files.of(clip) or videos / f"{clip}.mp4", label, split)
             for split, clip, label in listed
         )
         return Dataset(name=self.name, classes=classes, clips=clips)
 
-    def _lists(self, splits: Path) -> tuple[tuple[str, ...], Listed]:
-        if (splits / CLASSES_FILE).is_file() and (splits / CLIPS_FILE).is_file():
-            return dictionaries(splits)
-        if self.name == "ave" and all((splits / file).is_file() for file in OFFICIAL_AVE.values()):
-            return official_ave(splits)
-        expected = f"{CLASSES_FILE} and {CLIPS_FILE}"
-        if self.name == "ave":
-            expected += f", or {', '.join(OFFICIAL_AVE.values())}"
+    def _lists(self, splits: Path) -> Lists:
+        for known in self.formats:
+            if known.is_in(splits):
+                return known.read(splits)
+        expected = "; or ".join(", ".join(known.files) for known in self.formats)
         raise DatasetError(
             f"no lists of {self.name!r} at {splits}: expected {expected}; get them from "
             f"{self.lists_from}, or say where they are with --splits"
         )
 
 
-def dictionaries(splits: Path) -> tuple[tuple[str, ...], Listed]:
-    """Read AV-CIL's dictionaries: classes in learning order, and every clip's split and class."""
-    numbers = read_dictionary(splits / CLASSES_FILE)
-    classes = tuple(sorted(numbers, key=lambda name: int(numbers[name])))
-    if sorted(int(number) for number in numbers.values()) != list(range(len(classes))):
-        raise DatasetError(f"{splits / CLASSES_FILE} does not number its classes 0, 1, 2, ...")
-    content = read_dictionary(splits / CLIPS_FILE)
-    missing = [split for split in SPLITS if split not in content]
-    if missing:
-        raise DatasetError(f"{splits / CLIPS_FILE} has no split {', '.join(missing)}")
-    listed: Listed = [
-        (split, str(clip), str(label)) for split in SPLITS for clip, label in content[split].items()
-    ]
-    strange = {label for _, _, label in listed} - set(classes)
-    if strange:
-        raise DatasetError(
-            f"{splits / CLIPS_FILE} has unknown classes, for example {min(strange)!r}"
-        )
-    return classes, listed
+class _Files:
+    """The files below a folder, found by what the lists call their clips."""
 
+    def __init__(self, videos: Path, clip_id: Callable[[str], str]) -> None:
+        self._clip_id = clip_id
+        self._by_name: dict[str, Path] = {}
+        self._by_id: dict[str, list[Path]] = defaultdict(list)
+        for path in _files(videos):
+            if path.stem not in self._by_name:  # a copy in another folder is no other clip
+                self._by_name[path.stem] = path
+                self._by_id[clip_id(path.stem)].append(path)
 
-def official_ave(splits: Path) -> tuple[tuple[str, ...], Listed]:
-    """Read AVE's own lists, lines of class&id&quality&start&end; classes by the alphabet."""
-    listed: Listed = []
-    for split, file in OFFICIAL_AVE.items():
-        for number, line in enumerate((splits / file).read_text("utf-8").splitlines(), start=1):
-            fields = line.split("&")
-            if not line.strip():
-                continue
-            if len(fields) != 5:
-                raise DatasetError(
-                    f"{splits / file}:{number}: expected class&id&quality&start&end, not {line!r}"
-                )
-            listed.append((split, fields[1], fields[0]))
-    return tuple(sorted({label for _, _, label in listed})), listed
+    def of(self, clip: str) -> Path | None:
+        """Return a clip's file if there is one.
+
+        A file of the very name comes first. The name in a list may say more than the file's (the
+        seconds of a Kinetics clip) or less, but never something else.
+
+        Raises:
+            DatasetError: several files could be meant.
+        """
+        if clip in self._by_name:
+            return self._by_name[clip]
+        if self._clip_id(clip) != clip:
+            return self._by_name.get(self._clip_id(clip))
+        paths = self._by_id.get(clip, [])
+        if len(paths) > 1:
+            names = ", ".join(str(path) for path in paths[:5])
+            raise DatasetError(f"several files could be clip {clip!r}: {names}; keep one of them")
+        return paths[0] if paths else None
 
 
 def shared_sources(dataset: Dataset) -> list[str]:
@@ -144,6 +129,7 @@ AVE = Release(
     name="ave",
     clip_id=str,
     videos_from="https://github.com/YapengTian/AVE-ECCV18",
+    formats=(DICTIONARIES, OFFICIAL_AVE),
 )
 KINETICS_SOUNDS = Release(
     name="ks",
@@ -154,4 +140,5 @@ VGGSOUND_100 = Release(
     name="vs100",
     clip_id=vggsound_id,
     videos_from="https://www.robots.ox.ac.uk/~vgg/data/vggsound/",
+    formats=(DICTIONARIES, VGGSOUND),
 )
