@@ -46,6 +46,8 @@ class FeatureStore:
 
     def __init__(self, files: Files, header: Header, manifest: Manifest, rows: Rows) -> None:
         self._files = files
+        self.where: str = files.where
+        """The path or URL of the cache."""
         self._readers = {
             modality: tuple(
                 _reader(files, header, spec, rows.crc32c, self.describe) for spec in specs
@@ -85,7 +87,7 @@ class FeatureStore:
 
     def __reduce__(self) -> tuple[Callable[[str], FeatureStore], tuple[str]]:
         """Open the cache again in the process that unpickles this, as worker processes do."""
-        return _open_partly, (self._files.where,)
+        return _open_partly, (self.where,)
 
     def __len__(self) -> int:
         """Return N, the number of clips, with or without tokens."""
@@ -178,9 +180,7 @@ class FeatureStore:
             reason = self.failures.get(
                 self.manifest.ids[row], "it is not extracted yet, run `avcil extract` again"
             )
-            raise CacheIncomplete(
-                f"{self._files.where}: {self.describe(row)} has no tokens: {reason}"
-            )
+            raise CacheIncomplete(f"{self.where}: {self.describe(row)} has no tokens: {reason}")
         return wanted
 
     def _empty(self, count: int) -> Clips:

@@ -12,7 +12,7 @@ from avcil.incremental.errors import ConfigError
 from avcil.incremental.seeds import derive_seed
 from avcil.incremental.tasks import class_order, split_tasks
 
-EXAMPLES = 10
+EXAMPLES = 4
 """Clips whose attention is kept."""
 
 

@@ -44,6 +44,7 @@ def keep_guidance(
         return
     (folder / "attention").mkdir(exist_ok=True)
     answers = predict(network, clips)
+    videos = find_videos(Path(store.where), [store.manifest.ids[row] for row in rows])
     for number, row in enumerate(rows):
         seen, heard = clips.visual_lengths[number], clips.audio_lengths[number]
         np.savez(
@@ -54,5 +55,15 @@ def keep_guidance(
             clip=store.manifest.ids[row],
             label=names[int(clips.labels[number])],
             answer=names[int(answers[number])],
-            video="",
+            video=str(videos.get(store.manifest.ids[row], "")),
         )
+
+
+def find_videos(cache: Path, clips: Sequence[str]) -> dict[str, Path]:
+    """Return the files of clips, of those that lie in the folder `videos` beside the cache."""
+    wanted = set(clips)
+    return {
+        path.stem: path.resolve()
+        for path in sorted((cache.parent / "videos").rglob("*"))
+        if path.stem in wanted and path.is_file()
+    }

@@ -15,6 +15,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.incremental.config import Config, Request
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.errors import ConfigError, NonFiniteLoss, RunDamaged
+from avcil.incremental.guidance import find_videos
 from avcil.incremental.report.attention import kept_attention
 from avcil.incremental.results import read_run
 from avcil.incremental.training import resolve_all, train
@@ -147,11 +148,25 @@ def test_a_run_keeps_which_sounds_guided_which_frames(
         for name in ("guided", "audio")
     )
     kept = kept_attention(guided)
-    assert [each.clip for each in kept] == [f"{name}-test-0" for name in toy_store.manifest.classes]
+    assert [each.clip for each in kept] == [
+        f"{name}-test-0" for name in toy_store.manifest.classes[:4]
+    ]
     for each in kept:
         assert each.weights.shape == (4, 5)
         np.testing.assert_allclose(each.weights.sum(axis=1), 1, rtol=1e-5)
     assert kept_attention(audio) == []
+
+
+def test_attention_names_the_clips_that_lie_beside_the_cache(tmp_path: Path) -> None:
+    for name in ("a.mp4", "deep/-b_000030.mkv", "c.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    found = find_videos(tmp_path / "features.zarr", ["a", "-b_000030", "missing"])
+    assert found == {
+        "a": tmp_path / "videos/a.mp4",
+        "-b_000030": tmp_path / "videos/deep/-b_000030.mkv",
+    }
+    assert find_videos(tmp_path / "elsewhere/features.zarr", ["a"]) == {}
 
 
 def test_the_loop_learns_what_can_be_learned(toy_store: FeatureStore, tmp_path: Path) -> None:
