@@ -1,15 +1,16 @@
 """How fast is the cache, beside other ways to keep the same tokens?
 
-    python -m benchmarks.cache --folder /tmp/bench            # 2,560 clips, 6 GB of disk
-    python -m benchmarks.cache --folder /tmp/bench --clips 256 --repeats 3  # a trial
+    python -m benchmarks.cache --folder DIR            # 2,560 clips, 6 GB of disk
+    python -m benchmarks.cache --folder DIR --clips 256 --repeats 3  # a trial
 
 Clips have visual [250, 1024] and audio [250, 128] float16, 576 kB. Every reader fills the same
 page-aligned arrays with a fresh selection each call; readers take turns, so that a noisy
 neighbour disturbs all alike; figures are medians. "Cold" drops the files from the page cache before
 each call (posix_fadvise, no rights needed; a hypervisor may still have them).
 
-Seen on two busy cores: task load 1.05 to 1.12 x memmap warm, random batches 0.54 to 0.94 x warm and
-6.7 x cold (docs/benchmarks/). Prints one JSON line with versions and machine, then a table.
+Seen on two cores, busy to nearly quiet: task load 0.49 to 1.12 x memmap warm, random batches 0.49 to
+0.94 x warm and 6.7 to 7.2 x cold (docs/benchmarks/). Prints one JSON line with versions and machine,
+then a table.
 """
 
 from __future__ import annotations
