@@ -251,6 +251,20 @@ def test_the_dictionaries_come_before_the_table(tmp_path: Path) -> None:
     assert len(vggsound(tmp_path, "bbbbbbbbbbb,1,cat,train\n", "cat\n").clips) == 1
 
 
+def test_a_clip_of_ave_with_several_events_is_one_clip_by_its_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = touch(tmp_path / "splits", "trainSet.txt", "valSet.txt", "testSet.txt")
+    (splits / "trainSet.txt").write_text("Bus&a&good&0&3\nBus&a&good&5&9\nCat&a&good&0&10\n")
+    (splits / "testSet.txt").write_text("Bus&a&good&0&10\nCat&b&good&0&10\n")
+    dataset = load_dataset("ave", Where(data=tmp_path, splits=splits, videos=tmp_path))
+    found = [(clip.id, clip.label, clip.split) for clip in dataset.clips]
+    assert found == [("a", "Bus", "train"), ("b", "Cat", "test")]
+    printed = capsys.readouterr().err
+    assert "2 lines of" in printed
+    assert "a (train, Cat), a (test, Bus)" in printed
+
+
 def test_file_names_become_the_ids_of_the_lists() -> None:
     assert (
         vggsound_id("-abcdefghij_30") == vggsound_id("-abcdefghij_000030") == "-abcdefghij_000030"

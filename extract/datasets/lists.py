@@ -57,8 +57,13 @@ def dictionaries(splits: Path) -> Lists:
 
 
 def official_ave(splits: Path) -> Lists:
-    """Read AVE's own lists, lines of class&id&quality&start&end; classes by the alphabet."""
-    listed: Listed = []
+    """Read AVE's own lists, lines of class&id&quality&start&end; classes by the alphabet.
+
+    A line is an event, and a clip may have several: its first line counts, in the order of
+    training, validation, test, so that no clip is both learnt and tested.
+    """
+    clips: dict[str, tuple[Split, str]] = {}
+    others: list[str] = []
     for split, file in AVE_FILES.items():
         for number, line in enumerate((splits / file).read_text("utf-8").splitlines(), start=1):
             fields = line.split("&")
@@ -68,7 +73,14 @@ def official_ave(splits: Path) -> Lists:
                 raise DatasetError(
                     f"{splits / file}:{number}: expected class&id&quality&start&end, not {line!r}"
                 )
-            listed.append((split, fields[1], fields[0]))
+            if clips.setdefault(fields[1], (split, fields[0])) != (split, fields[0]):
+                others.append(f"{fields[1]} ({split}, {fields[0]})")
+    if others:
+        log(
+            f"{len(others)} lines of {splits} name a clip that an earlier line gives another class "
+            f"or split, and are left out: {', '.join(others[:5])}{' ...' if others[5:] else ''}"
+        )
+    listed = [(split, clip, label) for clip, (split, label) in clips.items()]
     return tuple(sorted({label for _, _, label in listed})), listed
 
 
