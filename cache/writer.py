@@ -205,10 +205,20 @@ def _local(path: Path | str) -> Path:
 
 def _lock(folder: Path) -> WriteLock:
     """Take the lock, in a folder that is a cache, or empty, or not there yet."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK).is_file():
+    if _holds_other_files(folder):
         raise SchemaMismatch(f"{folder} holds other files: give the path of a cache or a new one")
     (folder / LOCK).parent.mkdir(parents=True, exist_ok=True)
     return WriteLock.acquire(folder / LOCK)
+
+
+def _holds_other_files(folder: Path) -> bool:
+    """Tell a folder of someone's from a cache; a kill before the lock leaves an empty `status`."""
+    if not folder.is_dir() or (folder / LOCK).is_file():
+        return False
+    status = (folder / LOCK).parent
+    return any(
+        path != status or not path.is_dir() or any(path.iterdir()) for path in folder.iterdir()
+    )
 
 
 def _is_new(folder: Path) -> bool:

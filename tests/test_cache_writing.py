@@ -19,9 +19,7 @@ from avcil.cache.samples import (
     sample_tokens,
     write_sample,
 )
-from avcil.cache.schema import (
-    CacheBusy,
-)
+from avcil.cache.schema import CacheBusy, SchemaMismatch
 from avcil.cache.verify import verify
 from avcil.cache.writer import CacheWriter
 
@@ -103,6 +101,19 @@ def test_a_creation_that_was_cut_short_is_done_again(original: Path, tmp_path: P
         for metadata in sorted(path.glob("*/zarr.json"))[kept:]:
             metadata.unlink()
         assert token_files(write_sample(path)) == token_files(original)
+
+
+def test_a_writer_killed_before_it_had_the_lock_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "c" / "status").mkdir(parents=True)
+    write_sample(tmp_path / "c")
+    assert not verify(tmp_path / "c").damages
+
+
+def test_a_status_folder_of_someone_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "c" / "status").mkdir(parents=True)
+    (tmp_path / "c" / "status" / "thesis.tex").write_text("...")
+    with pytest.raises(SchemaMismatch, match="holds other files"):
+        write_sample(tmp_path / "c")
 
 
 CHILD = """
