@@ -56,6 +56,8 @@ def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> Non
         kept.mkdir(parents=True, exist_ok=True)
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         _write(kept / KEPT, lambda partial: save_file(whole, partial))
+        # safetensors gives rights to the owner alone: those of the release are meant.
+        (kept / KEPT).chmod((source / "config.json").stat().st_mode)
         if kept != source:
             config = (source / "config.json").read_bytes()
             _write(kept / "config.json", lambda partial: partial.write_bytes(config))
