@@ -24,7 +24,8 @@ from avcil.incremental.report.tables import (
     count_cell,
     figure_cell,
     mark_best,
-    name_cache,
+    name_benchmark,
+    name_clips,
 )
 from avcil.incremental.results import AccuracyMatrix, Run
 
@@ -51,7 +52,7 @@ def pairs_table(found: Benchmark) -> Table | None:
         Column("verdict", figure=False),
     ]
     rows = [_pairs_row(best, other) for other in others]
-    title = f"Differences. {name_cache(found.cache)}: {found.protocol}"
+    title = f"Differences. {name_benchmark(found)}"
     return Table("pairs", title, columns, rows, [*cache_notes(found.cache), PAIRS_NOTE])
 
 
@@ -111,24 +112,27 @@ def _value(run: Run, figure: str) -> float:
 def caches_table(group: Sequence[Benchmark]) -> Table | None:
     """Put the same methods on several caches side by side; None for a single cache.
 
+    Other clips of one cache stand in a column of their own.
+
     Args:
         group: benchmarks of one dataset and the same task sizes, at least one.
     """
     if len(group) < 2:
         return None
+    headings = _cache_headings(group)
     table = _by_label(group)
     labels = sorted(table, key=lambda label: _most_caches_then_best(table[label]))
     cells = [[_cell(row) for row in table[label]] for label in labels]
     columns = [
         Column("method", figure=False),
-        *(Column(_cache_heading(found, group), best=max) for found in group),
+        *(Column(heading, best=max) for heading in headings),
     ]
     rows = [[Cell(label), *row] for label, row in zip(labels, cells, strict=True)]
     mark_best(columns, rows, [not label.startswith("joint") for label in labels])
     rows.append([Cell("mean of methods on all caches"), *_column_means(cells)])
     title = f"Caches. Mean accuracy on {group[0].cache.dataset}, {group[0].protocol}"
     notes = [note for found in group for note in cache_notes(found.cache)]
-    notes += [f"{_cache_heading(found, group)}: {name_cache(found.cache)}." for found in group]
+    notes += [f"{h}: {name_clips(found)}." for h, found in zip(headings, group, strict=True)]
     notes += [_shares_note(labels, cells), *benchmark_notes(group[0])[-3:]]
     return Table("caches", title, columns, rows, list(dict.fromkeys(notes)))
 
@@ -151,11 +155,21 @@ def _cell(row: Row | None) -> Cell:
     return figure_cell(row.accuracy) if row else Cell(NOTHING)
 
 
-def _cache_heading(found: Benchmark, group: Sequence[Benchmark]) -> str:
-    """Return the encoder, with the cache's fingerprint where two caches share the encoder."""
-    cache = found.cache
-    alone = sum(other.cache.encoder == cache.encoder for other in group) == 1
-    return cache.encoder if alone else f"{cache.encoder} {cache.fingerprint[:6]}"
+def _cache_headings(group: Sequence[Benchmark]) -> list[str]:
+    """Return the encoders, each with as much more as tells it from the others."""
+    headings = [found.cache.encoder for found in group]
+    more = (
+        [found.cache.fingerprint[:6] for found in group],
+        [found.clips for found in group],
+        [f"({place})" for place in range(1, len(group) + 1)],
+    )
+    for words in more:
+        shared = {heading for heading in headings if headings.count(heading) > 1}
+        headings = [
+            f"{heading} {word}".strip() if heading in shared else heading
+            for heading, word in zip(headings, words, strict=True)
+        ]
+    return headings
 
 
 def _complete(cells: Sequence[Sequence[Cell]]) -> list[list[float]]:

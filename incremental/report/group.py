@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from avcil.incremental.report.labels import named
@@ -33,18 +34,38 @@ def benchmarks(runs: Iterable[Run]) -> tuple[list[Benchmark], list[str]]:
     groups: dict[_Protocol, list[Run]] = defaultdict(list)
     for run in runs:
         sizes = tuple(len(task) for task in run.results.tasks)
-        groups[run.results.cache, str(run.config.get("rows")), sizes].append(run)
+        groups[run.results.cache, str(run.config.get("rows") or ""), sizes].append(run)
     repeats: list[str] = []
     found = [
-        Benchmark(cache, sizes, _rows(group, repeats))
-        for (cache, _, sizes), group in groups.items()
+        Benchmark(cache, sizes, _rows(group, repeats), digest)
+        for (cache, digest, sizes), group in groups.items()
     ]
-    return sorted(found, key=_benchmark_order), repeats
+    return sorted(_with_clips(found), key=_benchmark_order), repeats
 
 
 def _benchmark_order(found: Benchmark) -> tuple[object, ...]:
-    cache = found.cache
-    return cache.dataset, cache.encoder, cache.fingerprint, cache.clips, len(found.sizes)
+    cache, sizes = found.cache, found.sizes
+    one_list = (cache.dataset, cache.encoder, cache.fingerprint, cache.clips, found.rows_digest)
+    return *one_list, cache.random_weights, len(sizes), sizes
+
+
+def _with_clips(found: Sequence[Benchmark]) -> list[Benchmark]:
+    """Name the list of clips where two benchmarks of one fingerprint do not share it."""
+    lists: dict[Hashable, set[tuple[str, int]]] = defaultdict(set)
+    for each in found:
+        lists[_cache_key(each)].add((each.rows_digest, each.cache.clips))
+    return [
+        replace(each, clips=_name_clips(each)) if len(lists[_cache_key(each)]) > 1 else each
+        for each in found
+    ]
+
+
+def _cache_key(found: Benchmark) -> Hashable:
+    return found.cache.dataset, found.cache.encoder, found.cache.fingerprint
+
+
+def _name_clips(found: Benchmark) -> str:
+    return f"clips {found.rows_digest[:6] or 'unsaid'} ({found.cache.clips:,})"
 
 
 def _rows(runs: Iterable[Run], repeats: list[str]) -> list[Row]:

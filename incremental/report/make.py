@@ -177,7 +177,8 @@ def make_tables(found: Sequence[Benchmark], names: Sequence[str]) -> list[Table]
 def _tables(name: str, found: Sequence[Benchmark], targets: Sequence[Target]) -> list[Table | None]:
     """Return one kind of table: of each benchmark, or of each group that it compares."""
     if name == "tasks":
-        return [paper.tasks_table(group, targets) for group in _groups(found, lambda b: b.cache)]
+        clips = _groups(found, lambda b: (b.cache, b.rows_digest))
+        return [paper.tasks_table(group, targets) for group in clips]
     if name == "caches":
         same = _groups(found, lambda b: (b.cache.dataset, b.sizes))
         return [compare.caches_table(group) for group in same]

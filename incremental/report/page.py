@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from avcil.incremental.report import curves, svg
 from avcil.incremental.report.attention import kept_attention
 from avcil.incremental.report.rows import Benchmark, Row
-from avcil.incremental.report.tables import Column, Mark, Table, name_cache
+from avcil.incremental.report.tables import Column, Mark, Table, name_benchmark
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -64,7 +64,7 @@ def page(sections: Sequence[tuple[Benchmark, Sequence[Table]]], across: Sequence
 
 def _section(found: Benchmark, tables: Sequence[Table]) -> dict[str, Any]:
     return {
-        "title": f"{name_cache(found.cache)}: {found.protocol}",
+        "title": name_benchmark(found),
         "overview": tables[0],
         "tables": tables[1:],
         "figures": _figures(found),

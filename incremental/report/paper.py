@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from avcil.incremental.report.labels import details, named
 from avcil.incremental.report.published import Target, published
-from avcil.incremental.report.rows import Benchmark, Row
+from avcil.incremental.report.rows import Benchmark, Row, spell_sizes
 from avcil.incremental.report.tables import (
     NOTHING,
     Cell,
@@ -20,7 +20,8 @@ from avcil.incremental.report.tables import (
     count_cell,
     figure_cell,
     mark_best,
-    name_cache,
+    name_benchmark,
+    name_clips,
 )
 
 PUBLISHED, RERUN = "published", "re-run"
@@ -132,8 +133,9 @@ def _table(name: str, title: str, names: list[str], lines: list[Line], found: Be
     mark_best(columns, rows, [line.competes for line in lines])
     used = [line.row for line in lines if line.row]
     notes = [*([ORIGIN] if any_published else []), *benchmark_notes(found, used)]
-    where = f"{name_cache(found.cache)}: {found.protocol}"
-    return Table(name, f"{title}. {where}", columns, rows, notes, _commands(lines, found))
+    return Table(
+        name, f"{title}. {name_benchmark(found)}", columns, rows, notes, _commands(lines, found)
+    )
 
 
 def _ranked(title: str, group: str, best: object) -> Column:
@@ -210,34 +212,45 @@ def tasks_table(group: Sequence[Benchmark], targets: Sequence[Target]) -> Table 
     """Return table 4: mean accuracy in fewer and in more tasks; None for a single protocol.
 
     Args:
-        group: benchmarks of one cache, at least one.
+        group: benchmarks of the same clips of one cache, at least one.
         targets: published figures.
     """
-    cache = group[0].cache
-    known = published(cache.dataset, "tasks", targets)
+    known = published(group[0].cache.dataset, "tasks", targets)
     counts = sorted({*(len(b.sizes) for b in group), *(t.tasks for t in known if t.tasks)})
-    if len(counts) < 2:
+    reruns = [rerun for count in counts for rerun in _reruns(count, group)]
+    if len(reruns) < 2:
         return None
     plain = [row for found in group for row in found.rows if not row.ablated]
     methods = list(dict.fromkeys([*(t.method for t in known), *_in_order(plain)]))
     columns = [Column("method", figure=False)]
     if known:
         columns += [_ranked(f"{count} tasks", PUBLISHED, max) for count in counts]
-    columns += [_ranked(f"{count} tasks", RERUN, max) for count in counts]
-    rows = [_tasks_row(method, counts, group, known) for method in methods]
+    columns += [_ranked(heading, RERUN, max) for heading, _ in reruns]
+    rows = [
+        [
+            Cell(NAMES.get(method, method)),
+            *(_published_tasks(method, counts, known) if known else []),
+            *(_best_cell(method, found) for _, found in reruns),
+        ]
+        for method in methods
+    ]
     mark_best(columns, rows, [method != "joint" for method in methods])
-    title = f"Mean accuracy by number of tasks (Table 4 of the paper). {name_cache(cache)}"
+    title = f"Mean accuracy by number of tasks (Table 4 of the paper). {name_clips(group[0])}"
     notes = [*([ORIGIN] if known else []), *benchmark_notes(group[0], plain), CHOICE]
     return Table("tasks", title, columns, rows, notes, _tasks_commands(methods, counts, group))
 
 
-def _tasks_row(
-    method: str, counts: Sequence[int], group: Sequence[Benchmark], known: Sequence[Target]
-) -> list[Cell]:
+def _reruns(count: int, group: Iterable[Benchmark]) -> list[tuple[str, list[Benchmark]]]:
+    """Return heading and benchmark of each column of a number of tasks, one for each sizes."""
+    found = [benchmark for benchmark in group if len(benchmark.sizes) == count]
+    if len(found) < 2:
+        return [(f"{count} tasks", found)]
+    return [(f"{count} tasks ({spell_sizes(each.sizes)})", [each]) for each in found]
+
+
+def _published_tasks(method: str, counts: Iterable[int], known: Iterable[Target]) -> list[Cell]:
     targets = {t.tasks: t for t in known if t.method == method}
-    then = [number_cell(targets[n].mean_accuracy if n in targets else None) for n in counts]
-    now = [_best_cell(method, [b for b in group if len(b.sizes) == n]) for n in counts]
-    return [Cell(NAMES.get(method, method)), *(then if known else []), *now]
+    return [number_cell(targets[n].mean_accuracy if n in targets else None) for n in counts]
 
 
 def _best_cell(method: str, group: Iterable[Benchmark]) -> Cell:

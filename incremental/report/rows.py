@@ -2,7 +2,7 @@
 
 A row is all runs that differ in nothing but the seed and the class order: both are chance as far as
 a method is concerned, so both belong to the deviation. A benchmark is all rows that were measured
-on the same cache in the same number of tasks: only those may stand in one table.
+on the same clips of one cache in the same tasks: only those may stand in one table.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any, TypeAlias
 
 from avcil.incremental.results import AccuracyMatrix, CacheIdentity, Run
@@ -139,21 +140,32 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """Rows that may be compared: one cache, one number of tasks."""
+    """Rows that may be compared: one cache, one list of its clips, one split into tasks."""
 
     cache: CacheIdentity
     sizes: tuple[int, ...]
     """[T] classes of each task."""
     rows: list[Row]
     """Best mean accuracy first."""
+    rows_digest: str = ""
+    """Of the list of clips; the rows here are the cache's. Empty where runs do not say."""
+    clips: str = ""
+    """The list of clips in words, where another benchmark has another list of the same cache."""
 
     @property
     def protocol(self) -> str:
-        """The tasks in words: `5 tasks of 2 classes`."""
+        """The tasks in words, `5 tasks of 2 classes`; never the same for other sizes."""
         fewest, most = min(self.sizes), max(self.sizes)
-        each = str(most) if fewest == most else f"{fewest} to {most}"
         tasks = "1 task" if len(self.sizes) == 1 else f"{len(self.sizes)} tasks"
-        return f"{tasks} of {each} classes"
+        if fewest == most:
+            return f"{tasks} of {most} classes"
+        return f"{tasks} of {fewest} to {most} classes ({spell_sizes(self.sizes)})"
+
+
+def spell_sizes(sizes: Sequence[int]) -> str:
+    """Return the classes of each task in short: `2x10+9` for 10, 10 and 9."""
+    counts = [(size, len(list(same))) for size, same in groupby(sizes)]
+    return "+".join(f"{count}x{size}" if count > 1 else str(size) for size, count in counts)
 
 
 def class_order(run: Run) -> tuple[str, ...]:

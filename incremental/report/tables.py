@@ -126,6 +126,16 @@ def name_cache(cache: CacheIdentity) -> str:
     return f"{cache.dataset}, encoder {cache.encoder}{random}, cache {cache.fingerprint[:12]}"
 
 
+def name_clips(found: Benchmark) -> str:
+    """Return the cache in words, with the list of clips where the cache alone would mislead."""
+    return ", ".join(filter(None, [name_cache(found.cache), found.clips]))
+
+
+def name_benchmark(found: Benchmark) -> str:
+    """Return cache, clips and tasks in words: what no two benchmarks of a report share."""
+    return f"{name_clips(found)}: {found.protocol}"
+
+
 def cache_notes(cache: CacheIdentity) -> list[str]:
     """Return what a reader must know of a cache before trusting a figure."""
     if not cache.random_weights:
@@ -158,8 +168,7 @@ def overview(found: Benchmark) -> Table:
         for row in found.rows
     ]
     mark_best(columns, rows, [row.competes for row in found.rows])
-    title = f"{name_cache(found.cache)}: {found.protocol}"
-    return Table("overview", title, columns, rows, benchmark_notes(found))
+    return Table("overview", name_benchmark(found), columns, rows, benchmark_notes(found))
 
 
 def count_cell(count: int) -> Cell:

@@ -11,7 +11,7 @@ from avcil.incremental.report.group import benchmarks
 from avcil.incremental.report.make import make_tables
 from avcil.incremental.report.published import read_targets
 from avcil.incremental.report.tables import Mark, Table
-from avcil.incremental.results import CacheIdentity
+from avcil.incremental.results import CacheIdentity, read_run, write_results
 
 MakeRun = Callable[..., Path]
 AVE = {"tasks": 4, "total": [104, 106, 105, 79]}
@@ -194,3 +194,61 @@ def test_baselines_on_av_cils_head_are_no_ablation_and_are_told_apart(
     make_run("ssil", head={"name": "concat"})
     (table,) = tables(tmp_path, "methods")
     assert sorted(lines(table)) == ["RanPAC", "SS-IL", "SS-IL (avcil head)"]
+
+
+def test_other_clips_of_one_cache_never_share_a_table_of_task_counts(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for rows, right in (("a" * 64, 10), ("b" * 64, 5)):
+        for tasks in (1, 2):
+            correct = [[right] * (k + 1) for k in range(tasks)]
+            make_run(tasks=tasks, total=[10] * tasks, correct=correct, rows=rows)
+    both = tables(tmp_path, "tasks")
+    assert [lines(table)["Guided (the paper)"] for table in both] == [
+        ["100.00", "100.00"],
+        ["50.00", "50.00"],
+    ]
+    assert ["clips aaaaaa" in both[0].title, "clips bbbbbb" in both[1].title] == [True, True]
+
+
+def test_tasks_of_other_sizes_have_columns_of_their_own(make_run: MakeRun, tmp_path: Path) -> None:
+    write_sizes(make_run, [["a"], ["b", "c", "d"]], [[10], [10, 10]])
+    write_sizes(make_run, [["a", "b"], ["c", "d"]], [[5], [5, 5]])
+    (table,) = tables(tmp_path, "tasks")
+    assert [column.title for column in table.columns] == [
+        "method",
+        "2 tasks (1+3)",
+        "2 tasks (2x2)",
+    ]
+    assert lines(table)["Guided (the paper)"] == ["100.00", "50.00"]
+
+
+def write_sizes(make_run: MakeRun, tasks: list[list[str]], correct: list[list[int]]) -> None:
+    folder = make_run(tasks=2, total=[10, 10], correct=correct)
+    results = read_run(folder).results
+    results.tasks = tasks
+    write_results(folder, results)
+
+
+def test_no_two_columns_of_caches_have_one_heading(
+    make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
+) -> None:
+    other = dataclasses.replace(tiny, fingerprint="0" * 40)
+    make_run(tasks=2, cache=other)
+    for rows in ("a" * 64, "b" * 64):
+        make_run(tasks=2, rows=rows)
+    (table,) = tables(tmp_path, "caches")
+    assert [column.title for column in table.columns[1:]] == [
+        "tiny 000000",
+        "tiny ffffff clips aaaaaa (400)",
+        "tiny ffffff clips bbbbbb (400)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["overview", "methods", "losses", "modalities", "pairs"])
+def test_no_two_tables_have_one_title(make_run: MakeRun, tmp_path: Path, name: str) -> None:
+    for rows in ("a" * 64, "b" * 64):
+        make_run(rows=rows)
+        make_run("lwf", rows=rows)
+    titles = [table.title for table in tables(tmp_path, name)]
+    assert len(set(titles)) == len(titles) == 2
