@@ -124,6 +124,11 @@ class CacheWriter:
         """Return the shards that are not written, or hold clips to redo, ascending."""
         return unfinished_shards(self._header, self._rows)
 
+    def retry_failed(self) -> None:
+        """Make the clips that failed pending again; on disk nothing changes until a commit."""
+        self._rows.status[self._rows.status == Status.FAILED] = Status.REDO
+        self._rows.failures.clear()
+
     def rows(self, shard: int) -> range:
         """Return the rows of a shard."""
         return self._header.rows(shard)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avcil.cache.schema import Failure, Tokens
+from avcil.cache.schema import Failure, Storage, Tokens
 from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.encoders.base import Encoder, Media
@@ -42,6 +42,10 @@ class Settings:
     """So many clips may fail however few there are."""
     shard_clips: int | None = None
     """Clips a shard; left out, the cache chooses."""
+    storage: Storage | None = None
+    """How numbers lie on disk; left out, that of the cache or float16."""
+    retry_failed: bool = False
+    """Try the clips again that failed in an earlier run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +78,11 @@ def extract(dataset: Dataset, encoder: Encoder, path: Path, settings: Settings) 
     start = time.monotonic()
     manifest = dataset.manifest()
     encoding = encoder.encoding(seconds=settings.seconds, visual_rate_hz=settings.visual_rate_hz)
-    with CacheWriter.open(path, manifest, encoding, shard_clips=settings.shard_clips) as writer:
+    with CacheWriter.open(
+        path, manifest, encoding, shard_clips=settings.shard_clips, storage=settings.storage
+    ) as writer:
+        if settings.retry_failed:
+            writer.retry_failed()
         job = _Job(dataset, encoder, writer, settings)
         try:
             with _threads_beside(settings.workers):

@@ -49,6 +49,46 @@ def test_one_broken_clip_gives_status_3_and_its_reason_also_the_second_time(
     assert FeatureStore.open(tmp_path / "cache").encoding.encoder == "tiny"
 
 
+def test_mended_clips_are_tried_again_when_asked_for_and_no_others(tmp_path: Path) -> None:
+    videos, cache = clips(tmp_path / "videos", 20), tmp_path / "cache"
+    bad = videos / "train" / "class 0" / "0.mp4"
+    good = bad.read_bytes()
+    bad.write_text("<html>")
+    command = folder_command(videos, cache)
+    shown = RUN.invoke(app, command).stdout
+    assert "after mending them: the same command with --retry-failed" in shown
+    bad.write_bytes(good)
+    assert RUN.invoke(app, command).exit_code == 3, "without the option nothing is tried again"
+    others = {path: path.stat().st_mtime_ns for path in cache.glob("*/c/[12]/0/0")}
+    again = RUN.invoke(app, [*command, "--retry-failed"])
+    assert again.exit_code == 0
+    assert "20 of 20 clips are in" in again.stdout
+    assert "(1 new" in again.stdout
+    assert others == {path: path.stat().st_mtime_ns for path in others} != {}
+    assert len(FeatureStore.open(cache).rows()) == 20
+
+
+def test_a_clip_that_fails_again_keeps_its_reason(tmp_path: Path) -> None:
+    videos = clips(tmp_path / "videos", 2)
+    (videos / "train" / "class 0" / "bad.mp4").write_text("<html>")
+    for options in ([], ["--retry-failed"]):
+        shown = RUN.invoke(app, [*folder_command(videos, tmp_path / "cache"), *options])
+        assert shown.exit_code == 3
+        assert "failed: train/class 0/bad.mp4: not a readable media file" in shown.stdout
+
+
+def test_numbers_and_compression_are_chosen_once_and_kept(tmp_path: Path) -> None:
+    videos, cache = clips(tmp_path / "videos", 2), tmp_path / "cache"
+    command = folder_command(videos, cache)
+    chosen = [*command, "--numbers", "int8", "--compression", "zstd"]
+    for arguments in (chosen, command, chosen):
+        assert RUN.invoke(app, arguments).exit_code == 0
+        storage = FeatureStore.open(cache).header.storage
+        assert (storage.numbers, storage.compression) == ("int8", "zstd")
+    refused = RUN.invoke(app, [*command, "--numbers", "float16", "--compression", "zstd"])
+    assert "numbers 'int8' in the cache, 'float16' now" in str(refused.exception)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avcil.commands.places import DATA, cache_path, find_cache
+from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
 
 if TYPE_CHECKING:
     from avcil.cache.reader import FeatureStore
@@ -56,20 +57,6 @@ class SplitOption(StrEnum):
     train = "train"
     val = "val"
     test = "test"
-
-
-class NumbersOption(StrEnum):
-    """See avcil.cache.schema.Storage."""
-
-    float16 = "float16"
-    int8 = "int8"
-
-
-class CompressionOption(StrEnum):
-    """See avcil.cache.schema.Storage."""
-
-    none = "none"
-    zstd = "zstd"
 
 
 @app.command()
@@ -204,12 +191,8 @@ def import_(
         typer.Option(help="The cache.  [default: DATA/DATASET/features.zarr]", show_default=False),
     ] = None,
     data: DATA = Path("data"),
-    numbers: Annotated[
-        NumbersOption, typer.Option(help="int8 halves the size and loses precision.")
-    ] = NumbersOption.float16,
-    compression: Annotated[
-        CompressionOption, typer.Option(help="zstd saves little and reads slowly.")
-    ] = CompressionOption.none,
+    numbers: NUMBERS = None,
+    compression: COMPRESSION = None,
 ) -> None:
     """Copy AV-CIL's released features into a cache, so that methods compare on the same tokens.
 
@@ -224,11 +207,10 @@ def import_(
     ```
     """
     from avcil.cache.importing import import_avcil
-    from avcil.cache.schema import Storage
 
     assert origin is Origin.avcil
     path = cache or cache_path(data, dataset)
-    storage = Storage(numbers=numbers.value, compression=compression.value)
+    storage = chosen_storage(numbers, compression)
     done = import_avcil(folder, dataset, path, splits=splits, storage=storage)
     kept = f", {done.kept} of {done.shards} shards kept" if done.kept else ""
     typer.echo(f"{done.clips - len(done.failures)} of {done.clips} clips in {path}{kept}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avcil.commands.places import DATA, cache_path
+from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
 from avcil.extract.errors import ExtractError
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ WORKERS = Annotated[
 MAX_FAILURES = Annotated[
     str, typer.Option(help="Share of clips that may fail (20 clips always may).")
 ]
+RETRY_FAILED = Annotated[
+    bool, typer.Option("--retry-failed", help="Try clips again that failed in an earlier run.")
+]
 
 
 def extract(
@@ -84,6 +88,9 @@ def extract(
     seconds: SECONDS = None,
     workers: WORKERS = None,
     max_failures: MAX_FAILURES = "5%",
+    retry_failed: RETRY_FAILED = False,
+    numbers: NUMBERS = None,
+    compression: COMPRESSION = None,
 ) -> None:
     """Run frozen encoders over clips once and keep their tokens in a cache.
 
@@ -106,6 +113,8 @@ def extract(
         visual_rate_hz=rate or known.visual_rate_hz,
         workers=workers or _workers(torch_device),
         max_failures=_share(max_failures),
+        storage=chosen_storage(numbers, compression),
+        retry_failed=retry_failed,
     )
     from avcil.extract.encoders import load_encoder
 
@@ -167,3 +176,5 @@ def _show(summary: Summary) -> None:
         print(f"failed: {clip}: {reason}")
     if len(reasons) > 20:
         print(f"and {len(reasons) - 20} more")
+    if reasons:
+        print("after mending them: the same command with --retry-failed")
