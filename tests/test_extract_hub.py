@@ -94,6 +94,7 @@ def test_a_second_run_needs_neither_the_hub_nor_the_checkpoint(
     kept = tmp_path / "kept" / "lab--sam-audio-tv"
     assert {path.name for path in kept.iterdir()} == {"config.json", "encoders.safetensors"}
     assert fingerprint(load_encoder(str(kept), CPU)) == fingerprint(first)
+    assert len({path.stat().st_mode for path in kept.iterdir()}) == 1  # a colleague may read both
     assert {path.name for path in hub.folder.iterdir()} == {"config.json"}  # not ours to fill
 
 
