@@ -80,13 +80,37 @@ def report(
     avcil report --check published --tolerance 2      exit status 1 if one misses
     ```
     """
-    from avcil.incremental.report.make import check_report, make_report, write_figures
+    from avcil.incremental.report.make import check_report, make_report
 
     roots = folders or [runs]
     if check is not None:
+        _refuse_beside_check(form, output, tables, figures)
         if not check_report(roots, check, tolerance):
             raise typer.Exit(1)
         return
-    make_report(roots, form.value, output, tables.split(","))
-    if figures is not None:
-        write_figures(roots, figures, figure_format.value)
+    make_report(
+        roots,
+        form.value,
+        output,
+        tables.split(","),
+        (figures, figure_format.value) if figures else None,
+    )
+
+
+def _refuse_beside_check(
+    form: Format, output: Path | None, tables: str, figures: Path | None
+) -> None:
+    """Refuse options that a comparison with targets would ignore."""
+    given = {
+        "--format": form is not Format.TABLE,
+        "--output": output is not None,
+        "--tables": tables != "overview",
+        "--figures": figures is not None,
+    }
+    ignored = [name for name, there in given.items() if there]
+    if ignored:
+        raise typer.BadParameter(
+            f"it prints a comparison on standard output, without {', '.join(ignored)}: "
+            "run the report and the check one after the other",
+            param_hint="--check",
+        )

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from avcil.incremental.report.labels import named
+from avcil.incremental.report.labels import named, told_apart
 from avcil.incremental.report.rows import Benchmark, Row, chance
 from avcil.incremental.report.statistics import (
     ENOUGH_PAIRS,
@@ -157,19 +157,11 @@ def _cell(row: Row | None) -> Cell:
 
 def _cache_headings(group: Sequence[Benchmark]) -> list[str]:
     """Return the encoders, each with as much more as tells it from the others."""
-    headings = [found.cache.encoder for found in group]
-    more = (
+    return told_apart(
+        [found.cache.encoder for found in group],
         [found.cache.fingerprint[:6] for found in group],
         [found.clips for found in group],
-        [f"({place})" for place in range(1, len(group) + 1)],
     )
-    for words in more:
-        shared = {heading for heading in headings if headings.count(heading) > 1}
-        headings = [
-            f"{heading} {word}".strip() if heading in shared else heading
-            for heading, word in zip(headings, words, strict=True)
-        ]
-    return headings
 
 
 def _complete(cells: Sequence[Sequence[Cell]]) -> list[list[float]]:

@@ -87,6 +87,24 @@ def _differences(rivals: Sequence[Row]) -> list[str]:
     ]
 
 
+def told_apart(names: Sequence[str], *more: Sequence[str]) -> list[str]:
+    """Return names, each with as many more words as tell it from the others; numbers at last.
+
+    Args:
+        names: [N]
+        more: [N] words each, joined to the names that are still shared.
+    """
+    result = list(names)
+    numbers = [f"({place})" for place in range(1, len(result) + 1)]
+    for words in (*more, numbers):
+        shared = {name for name in result if result.count(name) > 1}
+        result = [
+            f"{name} {word}".strip() if name in shared else name
+            for name, word in zip(result, words, strict=True)
+        ]
+    return result
+
+
 def details(row: Row) -> str:
     """Return what a label adds to the name of the method: `, memory=20`, or nothing."""
     return row.label.removeprefix(short_name(row))

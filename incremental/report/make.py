@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Hashable, Sequence
@@ -13,16 +14,20 @@ from avcil.incremental.report import compare, export, latex, paper, text
 from avcil.incremental.report.check import check_all, check_table
 from avcil.incremental.report.gather import gather
 from avcil.incremental.report.group import benchmarks
+from avcil.incremental.report.labels import told_apart
 from avcil.incremental.report.published import BUILT_IN, Target, read_targets
-from avcil.incremental.report.rows import Benchmark
+from avcil.incremental.report.rows import Benchmark, spell_sizes
 from avcil.incremental.report.tables import Table, overview
 from avcil.progress import log
 
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+Picture = Literal["svg", "pdf", "png"]
 TABLES = ("overview", "methods", "losses", "modalities", "tasks", "pairs", "caches")
 """Names of tables, in the order in which they are printed."""
 ACROSS = ("tasks", "caches")
 """Tables that compare benchmarks."""
+SIZES_UP_TO = 40
+"""Most letters of task sizes in the name of a file."""
 
 
 def make_report(
@@ -30,6 +35,7 @@ def make_report(
     form: Format = "table",
     output: Path | None = None,
     names: Sequence[str] = ("overview",),
+    figures: tuple[Path, Picture] | None = None,
 ) -> None:
     """Report all finished runs below some folders, on standard output or into a file.
 
@@ -40,10 +46,11 @@ def make_report(
         form: how it is written.
         output: the file; None is standard output.
         names: tables to write, or `all`. CSV, JSON and the page hold everything at any rate.
+        figures: a folder for all figures, and how they are written.
 
     Raises:
         NoRuns: there is no finished run.
-        ConfigError: there is no table of that name, or the file cannot be written.
+        ConfigError: there is no table of that name, or a file cannot be written.
     """
     chosen = choose(names)
     found = find(roots)
@@ -51,6 +58,8 @@ def make_report(
         sys.stdout.write(render(found, form, chosen, _screen()))
     else:
         _write(render(found, form, chosen), output)
+    if figures is not None:
+        write_figures(found, *figures)
 
 
 def _screen() -> int | None:
@@ -106,29 +115,57 @@ def check_report(roots: Sequence[Path], targets: str, tolerance: float) -> bool:
     return all(check.holds for check in checks)
 
 
-def write_figures(roots: Sequence[Path], folder: Path, suffix: str) -> int:
+def write_figures(found: Sequence[Benchmark], folder: Path, suffix: Picture) -> int:
     """Write every figure of every benchmark into a folder; return how many.
 
     Args:
-        roots: run folders, or folders that hold some.
+        found: benchmarks.
         folder: made if it is not there.
         suffix: `svg`, `pdf` or `png`.
 
     Raises:
-        NoRuns: there is no finished run.
-        RunDamaged: an attention file or its clip cannot be read.
+        ConfigError: the folder cannot be written.
     """
-    from avcil.incremental import plots
-
-    folder.mkdir(parents=True, exist_ok=True)
-    count = 0
-    for found in find(roots):
-        start = f"{found.cache.dataset}-{found.cache.encoder}-{found.cache.fingerprint[:6]}"
-        for name, figure in plots.figures(found):
-            plots.save(figure, folder / f"{start}-{len(found.sizes)}tasks-{name}.{suffix}")
-            count += 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        count = sum(
+            _write_figures(benchmark, folder / stem, suffix)
+            for benchmark, stem in zip(found, _stems(found), strict=True)
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"{str(folder)!r} cannot be written ({error.strerror}): choose another --figures"
+        ) from error
     log(f"wrote {count} figures into {folder}")
     return count
+
+
+def _write_figures(found: Benchmark, start: Path, suffix: Picture) -> int:
+    from avcil.incremental import plots
+
+    count = 0
+    for name, figure in plots.figures(found):
+        plots.save(figure, start.with_name(f"{start.name}-{_plain(name)}.{suffix}"))
+        count += 1
+    return count
+
+
+def _stems(found: Sequence[Benchmark]) -> list[str]:
+    """Return what the names of each benchmark's files start with, never the same for two."""
+    names = [
+        f"{each.cache.dataset}-{each.cache.encoder}-{each.cache.fingerprint[:6]}"
+        f"-{len(each.sizes)}tasks"
+        for each in found
+    ]
+    sizes = [f"-{spell_sizes(each.sizes)[:SIZES_UP_TO]}" for each in found]
+    clips = [f"-{each.clips}" for each in found]
+    stems = [_plain(stem) for stem in told_apart([_plain(name) for name in names], sizes, clips)]
+    return [_plain(stem) for stem in told_apart(stems)]
+
+
+def _plain(name: str) -> str:
+    """Return a name that is one part of a path on any system."""
+    return re.sub(r"[^\w.-]+", "_", name).replace("_-", "-").strip("_")
 
 
 def choose(names: Sequence[str]) -> list[str]:
@@ -137,6 +174,7 @@ def choose(names: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: there is no table of that name.
     """
+    names = [name.strip() for name in names]
     unknown = [name for name in names if name not in (*TABLES, "all")]
     if unknown:
         raise ConfigError(f"unknown table {unknown[0]!r}; choose from all, {', '.join(TABLES)}")

@@ -1,5 +1,6 @@
 """`avcil report` as a user meets it."""
 
+import dataclasses
 import resource
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from avcil.commands import report as command
 from avcil.commands.report import report
 from avcil.incremental.errors import ConfigError, NoRuns
 from avcil.incremental.report import make
+from avcil.incremental.results import CacheIdentity
 
 MakeRun = Callable[..., Path]
 
@@ -126,3 +128,57 @@ def test_an_output_that_cannot_be_written_is_named(make_run: MakeRun, tmp_path: 
     make_run()
     with pytest.raises(ConfigError, match=r"cannot be written .*choose another --output"):
         runner.invoke(app, [str(tmp_path), "--output", str(tmp_path)], catch_exceptions=False)
+
+
+def test_as_many_figures_are_there_as_are_said(
+    make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
+) -> None:
+    odd = dataclasses.replace(tiny, encoder="a/b c")
+    same = dataclasses.replace(tiny, encoder="a b/c")
+    for rows in ("a" * 64, "b" * 64):
+        make_run(tasks=2, rows=rows)
+    make_run(tasks=2, order=[f"class {i}" for i in range(6)], rows="b" * 64)
+    make_run(tasks=2, cache=odd)
+    make_run(tasks=2, cache=same)
+    folder = tmp_path / "figures"
+    result = runner.invoke(app, [str(tmp_path), "--figures", str(folder)])
+    assert result.exit_code == 0
+    written = [path for path in folder.iterdir() if path.suffix == ".svg"]
+    assert len(written) == 5 * 4
+    assert f"wrote {len(written)} figures" in result.stderr
+
+
+def test_what_is_left_out_is_said_once_beside_figures(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(tasks=2)
+    (make_run(tasks=2) / "results.json").write_text("")
+    result = runner.invoke(app, [str(tmp_path), "--figures", str(tmp_path / "figures")])
+    assert result.stderr.count("left out") == 1
+
+
+def test_a_folder_of_figures_that_is_a_file_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file' cannot be written .*choose another --figures"):
+        runner.invoke(
+            app, [str(tmp_path), "--figures", str(tmp_path / "file")], catch_exceptions=False
+        )
+
+
+@pytest.mark.parametrize(
+    "option", [("--format", "csv"), ("--output", "o"), ("--tables", "all"), ("--figures", "f")]
+)
+def test_a_check_refuses_options_that_it_would_ignore(
+    make_run: MakeRun, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    make_run()
+    result = runner.invoke(app, [str(tmp_path), "--check", "published", *option])
+    assert result.exit_code == 2
+    assert option[0] in result.stderr
+
+
+def test_names_of_tables_may_stand_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    make_run("lwf")
+    result = runner.invoke(app, [str(tmp_path), "--tables", "overview, pairs"])
+    assert result.exit_code == 0
+    assert "verdict" in result.stdout
