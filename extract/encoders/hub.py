@@ -99,7 +99,7 @@ def _offline(repo: str, name: str) -> str:
         "unset HF_HUB_OFFLINE" if HF_HUB_OFFLINE else "check the connection and run again"
     ) + "; or fetch the model elsewhere and give its folder with --encoder"
     why = "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "https://huggingface.co does not answer"
-    return f"no folder {repo!r} here, {name} of that model is not in the Hub's cache, and {why}: {remedy}"
+    return f"no folder {repo!r} here, no {name} of it in the Hub's cache, and {why}: {remedy}"
 
 
 def _interrupted(repo: str, name: str, error: Exception) -> str:
