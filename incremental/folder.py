@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from avcil.incremental.config import Config
 from avcil.incremental.errors import RunDamaged
-from avcil.incremental.results import Results, read_run, write_json, write_results
+from avcil.incremental.results import Results, read_run, write_json, write_results, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,8 @@ class RunFolder:
 
     def finish_task(self, task: int, weights: Mapping[str, Tensor], results: Results) -> None:
         """Keep a task's weights and results, and drop its resume point."""
-        partial = self._weights(task).with_suffix(".partial")
-        save_file({name: value.contiguous() for name, value in weights.items()}, partial)
-        _replace(partial, self._weights(task))
+        stored = save({name: value.contiguous() for name, value in weights.items()})
+        write_whole(self._weights(task), stored)  # save_file's own are for their owner alone
         write_results(self.path, results)
         self._state.unlink(missing_ok=True)
 
@@ -97,9 +96,7 @@ class RunFolder:
             if (line["task"], line["epoch"]) >= (task, epoch):
                 break
             kept.append(text + "\n")
-        partial = self._metrics.with_suffix(".partial")
-        partial.write_text("".join(kept), "utf-8")
-        _replace(partial, self._metrics)
+        write_whole(self._metrics, "".join(kept).encode())
 
     @property
     def _state(self) -> Path:

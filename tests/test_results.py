@@ -2,11 +2,15 @@
 
 import json
 import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from avcil.incremental.errors import RunDamaged
+from avcil.incremental.folder import RunFolder
 from avcil.incremental.results import (
     AccuracyMatrix,
     CacheIdentity,
@@ -14,6 +18,7 @@ from avcil.incremental.results import (
     find_runs,
     read_metrics,
     read_run,
+    write_json,
     write_results,
 )
 
@@ -138,3 +143,47 @@ def test_leak_free_accuracy_is_there_only_where_it_was_counted() -> None:
     without.leak_free_total, without.leak_free_correct = [5, 5], [[5], [5, 0]]
     assert without.leak_free is not None
     assert without.leak_free.by_step == [1.0, 0.5]
+
+
+@pytest.fixture(params=[0o022, 0o002, 0o077])
+def mask(request: pytest.FixtureRequest) -> Iterator[int]:
+    mask: int = request.param
+    before = os.umask(mask)
+    yield mask
+    os.umask(before)
+
+
+def test_the_umask_says_who_may_read_a_run(tmp_path: Path, mask: int) -> None:
+    folder = RunFolder(write_folder(tmp_path / "run"))
+    folder.log_epoch({"task": 0, "epoch": 0})
+    folder.rewind_metrics(0, 1)
+    folder.save_state({"task": 0})
+    for task in range(2):
+        folder.finish_task(task, {"weight": torch.zeros(2)}, results())
+    folder.save_state({"task": 1})
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.path.iterdir()}
+    weights = {"task-0.safetensors", "task-1.safetensors"}
+    assert set(modes) == {"config.json", "metrics.jsonl", "results.json", "state.pt"} | weights
+    assert set(modes.values()) == {0o666 & ~mask}
+
+
+def test_a_write_takes_over_what_a_kill_left_behind(tmp_path: Path) -> None:
+    (tmp_path / ".a.json.partial").write_text('{"cut')
+    write_json(tmp_path / "a.json", {"a": "é"})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"a": "é"}
+
+
+def test_a_write_that_fails_leaves_the_old_text_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(tmp_path / "a.json", 1)
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(tmp_path / "a.json", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "1"
