@@ -11,7 +11,8 @@ Features are read clip by clip: memory is that of one shard and of the index.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def import_avcil(
             with track("import", writer.shards, "shards", done=kept) as bar:
                 for shard in pending:
                     clips = [manifest.ids[row] for row in writer.todo(shard)]
-                    writer.commit(shard, _Items(clips, audio, visual))
+                    writer.commit(shard, _Items(clips, audio, visual, encoding))
                     bar.advance()
             return Summary(len(manifest), writer.shards, kept, writer.failures)
 
@@ -114,18 +115,26 @@ def read_splits(folder: Path, dataset: str) -> Manifest:
     what = "lists of clips"
     names = read_dictionary(_find(folder, ("category_encode_dict.npy",), what))
     lists = read_dictionary(_find(folder, ("all_classId_vid_dict.npy",), what))
-    classes = tuple(sorted(names, key=names.__getitem__))
-    if sorted(names.values()) != list(range(len(classes))):
+    if set(names.values()) != set(range(len(names))):
         raise DictionaryRefused(
-            f"{folder}/category_encode_dict.npy does not number its classes 0.."
+            f"{folder}/category_encode_dict.npy does not number its classes 0..; {ORIGIN}"
         )
-    clips: list[tuple[Split, int, str]] = [
+    classes = tuple(sorted(names, key=names.__getitem__))
+    try:
+        return Manifest.of(dataset, classes, _clips(lists))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DictionaryRefused(
+            f"the lists of clips in {folder} do not add up: {error}; {ORIGIN}"
+        ) from error
+
+
+def _clips(lists: Mapping[str, Any]) -> list[tuple[Split, int, str]]:
+    return [
         (split, int(label), clip)
         for split in SPLITS
         for label, ids in lists.get(split, {}).items()
         for clip in ids
     ]
-    return Manifest.of(dataset, classes, clips)
 
 
 def _find(folder: Path, names: Sequence[str], what: str) -> Path:
@@ -143,21 +152,33 @@ def _open(path: Path) -> Iterator[Source]:
         return
     import h5py
 
-    with h5py.File(path, "r") as file:
-        yield _Hdf5(file)
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    with file:
+        yield _Hdf5(path, file)
+
+
+def _unreadable(path: Path, error: Exception) -> DictionaryRefused:
+    return DictionaryRefused(f"{path} is no readable HDF5 file ({error}): download it again")
 
 
 @dataclass(frozen=True, slots=True)
 class _Hdf5:
     """A file with one data set a clip."""
 
+    path: Path
     file: Any
 
     def __contains__(self, clip: str) -> bool:
         return clip in self.file
 
     def __getitem__(self, clip: str) -> NDArray[Any]:
-        return np.asarray(self.file[clip])
+        try:
+            return np.asarray(self.file[clip])
+        except (OSError, KeyError) as error:  # h5py raises both where bytes are not what they were
+            raise _unreadable(self.path, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +224,26 @@ def _encoding(manifest: Manifest, audio: Source, visual: Source) -> Encoding:
 
 
 def _tokens(clip: str, audio: Source, visual: Source) -> Tokens:
-    frames = np.asarray(visual[clip])
-    sound = np.asarray(audio[clip])
-    return Tokens(
-        visual=frames.reshape(-1, frames.shape[-1]), audio=sound.reshape(-1, sound.shape[-1])
-    )
+    return Tokens(visual=_flat(visual[clip]), audio=_flat(audio[clip]))
+
+
+def _flat(tokens: NDArray[Any]) -> NDArray[Any]:
+    """Return [tokens, channels]; the published ones may have frames, or no axis of tokens."""
+    tokens = np.atleast_1d(tokens)
+    return tokens.reshape(math.prod(tokens.shape[:-1]), tokens.shape[-1])
+
+
+def _same_shape(tokens: Tokens, encoding: Encoding) -> Tokens | Failure:
+    """Return the tokens, or the failure of a clip whose shape is not that of the others."""
+    expected = {
+        "visual": (encoding.visual_tokens, encoding.visual_width),
+        "audio": (encoding.audio_tokens, encoding.audio_width),
+    }
+    for name, shape in expected.items():
+        found = getattr(tokens, name).shape
+        if found != shape:
+            return Failure(f"its {name} features are {list(found)}, those of others {list(shape)}")
+    return tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +253,7 @@ class _Items(Sequence[Tokens | Failure]):
     clips: list[str]
     audio: Source
     visual: Source
+    encoding: Encoding
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -234,4 +271,4 @@ class _Items(Sequence[Tokens | Failure]):
         lacking = [name for name in ("audio", "visual") if clip not in getattr(self, name)]
         if lacking:
             return Failure(f"no {' and no '.join(lacking)} features among those imported")
-        return _tokens(clip, self.audio, self.visual)
+        return _same_shape(_tokens(clip, self.audio, self.visual), self.encoding)

@@ -20,6 +20,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.cache.samples import FAILED, write_sample
 from avcil.cache.schema import (
     CacheUnwritable,
+    DictionaryRefused,
     FingerprintMismatch,
     SourceMissing,
     Storage,
@@ -116,6 +117,56 @@ def test_a_clip_without_features_is_a_failure_with_its_reason(tmp_path: Path) ->
     done = import_avcil(tmp_path / "in", "ks", tmp_path / "c")
     assert done.failures == {"val_1-00": "no visual features among those imported"}
     assert len(avcil.cache.open(tmp_path / "c").rows()) == 26
+
+
+def test_a_clip_of_another_shape_costs_that_clip_alone(tmp_path: Path) -> None:
+    visual, audio = published(tmp_path / "in", "ks")
+    visual["val_1-00"], audio["test_2-01"] = np.ones((7, 24), np.float32), np.ones(5, np.float32)
+    (tmp_path / "in/visual_pretrained_feature/visual_features.h5").unlink()
+    save_h5(tmp_path / "in/visual_features.h5", visual)
+    save(tmp_path / "in/audio_pretrained_feature/audio_pretrained_feature_dict.npy", audio)
+    assert import_avcil(tmp_path / "in", "ks", tmp_path / "c").failures == {
+        "val_1-00": "its visual features are [7, 24], those of others [32, 24]",
+        "test_2-01": "its audio features are [1, 5], those of others [1, 24]",
+    }
+    assert len(avcil.cache.open(tmp_path / "c").rows()) == 25
+
+
+@pytest.mark.parametrize("part", [0, 100, 0.5, 0.95])
+def test_a_cut_file_of_features_is_named(tmp_path: Path, part: float) -> None:
+    published(tmp_path / "in", "vs100")
+    file = tmp_path / "in/visual_features.h5"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * len(content)) if part < 1 else int(part)])
+    with pytest.raises(DictionaryRefused, match=r"features.h5 is no readable HDF5 file \(.*again"):
+        import_avcil(tmp_path / "in", "vs100", tmp_path / "c")
+
+
+def test_a_page_saved_as_features_is_named(tmp_path: Path) -> None:
+    published(tmp_path / "in", "vs100")
+    (tmp_path / "in/visual_features.h5").write_text("<html>quota exceeded")
+    with pytest.raises(DictionaryRefused, match="is no readable HDF5 file"):
+        import_avcil(tmp_path / "in", "vs100", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("lists", "text"),
+    [
+        ({"train": {0: ["a"]}, "test": {1: ["a"]}}, "1 clip ids occur twice, for example 'a'"),
+        ({"train": {0: ["a"], 3: ["b"]}}, r"labels must lie in 0\.\.2"),
+        ({"train": ["a"]}, "do not add up"),
+        ({"train": {0: [5, "a"]}}, "do not add up"),
+        ({"train": {"cat": ["a"]}}, "do not add up"),
+    ],
+)
+def test_lists_that_do_not_add_up_are_refused_with_their_folder(
+    tmp_path: Path, lists: object, text: str
+) -> None:
+    save(tmp_path / "category_encode_dict.npy", CLASSES)
+    save(tmp_path / "all_classId_vid_dict.npy", lists)
+    with pytest.raises(DictionaryRefused, match=text) as caught:
+        import_avcil(tmp_path, "ks", tmp_path / "c")
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_an_import_goes_on_where_it_stopped(
