@@ -27,6 +27,12 @@ from avcil.cache.records import Status, replace_file
 from avcil.cache.schema import SPLITS, Encoding, Manifest, Storage
 
 ZSTD_LEVEL = 1
+PER_SHARD = {
+    "visual_length": ("int32", -1),
+    "audio_length": ("int32", -1),
+    "status": ("uint8", int(Status.WAITING)),
+}
+"""The small arrays, one chunk a shard: type and fill value."""
 SOFTWARE = ("avcil", "numpy", "zarr", "torch", "timm", "transformers", "av")
 
 
@@ -69,9 +75,8 @@ def create(path: Path, header: Header, manifest: Manifest) -> None:
     for specs in header.arrays.values():
         for spec in specs:
             _token_array(store, header, spec)
-    for name in ("visual_length", "audio_length"):
-        _shard_array(store, header, name, "int32", -1)
-    _shard_array(store, header, "status", "uint8", Status.WAITING)
+    for name in PER_SHARD:
+        create_small(store, header, name)
     (path / RECORDS).mkdir(parents=True, exist_ok=True)
     replace_file(path / ROOT, dump_header(header))
 
@@ -134,7 +139,9 @@ def _token_array(store: LocalStore, header: Header, spec: ArraySpec) -> None:
     )
 
 
-def _shard_array(store: LocalStore, header: Header, name: str, dtype: str, fill: int) -> None:
+def create_small(store: LocalStore, header: Header, name: str) -> None:
+    """Make one of the arrays that have a number a clip."""
+    dtype, fill = PER_SHARD[name]
     zarr.create_array(
         store,
         name=name,

@@ -28,6 +28,7 @@ from avcil.cache.schema import FORMAT, Encoding, Manifest, SchemaMismatch, Stora
 ROOT = "zarr.json"
 RECORDS = "status/records"
 LOCK = "status/lock"
+RESTORE = "restore it from a copy, or extract again into another path with --cache"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,19 +100,21 @@ def parse_header(raw: bytes, where: str) -> Header:
     try:
         return _header(attributes)
     except (TypeError, ValueError) as error:
-        raise SchemaMismatch(f"the header {where}/{ROOT} is damaged: {error}") from error
+        raise SchemaMismatch(f"the header {where}/{ROOT} is damaged: {error}; {RESTORE}") from error
 
 
-def is_unfinished(raw: bytes) -> bool:
+def is_unfinished(raw: bytes, where: str) -> bool:
     """Tell whether this zarr.json is the bare group that stands before the header is written."""
-    return _attributes(raw, "") is None and json.loads(raw).get("attributes") == {}
+    return _attributes(raw, where) is None and json.loads(raw).get("attributes") == {}
 
 
 def _attributes(raw: bytes, where: str) -> dict[str, Any] | None:
     try:
         attributes = json.loads(raw)["attributes"].get("avcil")
     except (ValueError, LookupError, AttributeError, TypeError) as error:
-        raise SchemaMismatch(f"{where}/{ROOT} is not the header of a Zarr v3 group") from error
+        raise SchemaMismatch(
+            f"{where}/{ROOT} is not the header of a Zarr v3 group; {RESTORE}"
+        ) from error
     return attributes if isinstance(attributes, dict) else None
 
 

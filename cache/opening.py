@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avcil.cache.files import Files
-from avcil.cache.layout import RECORDS, ROOT, Header, is_unfinished, manifest_digest, parse_header
+from avcil.cache.layout import (
+    RECORDS,
+    RESTORE,
+    ROOT,
+    Header,
+    is_unfinished,
+    manifest_digest,
+    parse_header,
+)
 from avcil.cache.numbers import MODALITIES, ArraySpec, Modality
 from avcil.cache.records import (
     Record,
@@ -36,6 +44,9 @@ _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
 PLAIN_CODECS = ([{"name": "bytes"}, _CRC], [_BYTES, _CRC])  # int8 has no byte order
 
+UNOPENED = (ValueError, LookupError, TypeError, RuntimeError, FileNotFoundError)
+"""What Zarr raises where an array's metadata is gone or damaged."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
@@ -55,7 +66,7 @@ def read_header(files: Files) -> Header:
         CacheNotFound, SchemaMismatch: see FeatureStore.open.
     """
     raw = files.read(ROOT)
-    if raw is None or is_unfinished(raw):
+    if raw is None or is_unfinished(raw, files.where):
         raise CacheNotFound(
             f"there is no cache at {files.where}: make one with `avcil extract`, or give the "
             "path of another with --cache"
@@ -118,7 +129,10 @@ def read_rows(files: Files, header: Header) -> Rows:
     rows = empty_rows(header)
     for shard in recorded_shards(files.names(RECORDS)):
         if shard >= header.shards:
-            raise SchemaMismatch(f"{files.where} has a record of shard {shard}, of {header.shards}")
+            raise SchemaMismatch(
+                f"{files.where} has a record of shard {shard}, of {header.shards}: remove it with "
+                "`avcil cache verify --repair`"
+            )
         record = read_record(files, header, shard)
         if record is not None:
             add_record(rows, header, record)
@@ -170,7 +184,9 @@ def is_plain(files: Files, header: Header, spec: ArraySpec) -> bool:
         found = (meta["shape"], meta["data_type"], meta["chunk_grid"]["configuration"])
         sharding = meta["codecs"][0]["configuration"]
     except (ValueError, LookupError, TypeError) as error:
-        raise SchemaMismatch(f"{files.where}/{spec.name}/{ROOT} is gone or damaged") from error
+        raise SchemaMismatch(
+            f"{files.where}/{spec.name}/{ROOT} is gone or damaged; {RESTORE}"
+        ) from error
     grid = {"chunk_shape": [header.shard_clips, *spec.tail]}
     if found != ([header.clips, *spec.tail], spec.dtype, grid):
         raise SchemaMismatch(

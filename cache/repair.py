@@ -9,13 +9,21 @@ from pathlib import Path
 import numpy as np
 from zarr.storage import LocalStore
 
+from avcil.cache.creation import PER_SHARD, create_small
 from avcil.cache.files import Files
-from avcil.cache.layout import LOCK, Header
+from avcil.cache.layout import LOCK, RECORDS, ROOT, Header
 from avcil.cache.lock import WriteLock
 from avcil.cache.opening import read_record
-from avcil.cache.records import Record, Status, dump_record, record_key, replace_file
+from avcil.cache.records import (
+    Record,
+    Status,
+    dump_record,
+    record_key,
+    recorded_shards,
+    replace_file,
+)
 from avcil.cache.schema import ShardDamaged
-from avcil.cache.verify import PER_SHARD, Damage, Report, verify
+from avcil.cache.verify import Damage, Report, open_small, verify
 from avcil.cache.writer import open_for_writing, writable
 
 
@@ -44,8 +52,30 @@ def _mark(folder: Path, report: Report) -> None:
     by_shard: dict[int, list[Damage]] = defaultdict(list)
     for damage in report.damages:
         by_shard[damage.shard].append(damage)
+    made = _make_small(folder, report.header)
     for shard, damages in by_shard.items():
         _mark_shard(folder, report.header, shard, damages)
+    if made:
+        _fill_small(folder, report.header)
+
+
+def _make_small(folder: Path, header: Header) -> bool:
+    """Make the small arrays again whose metadata is gone; tell whether there were any."""
+    files = Files.at(folder)
+    gone = [name for name in PER_SHARD if open_small(files, header, name) is None]
+    for name in gone:
+        (folder / name / ROOT).unlink(missing_ok=True)
+        create_small(LocalStore(folder), header, name)
+    return bool(gone)
+
+
+def _fill_small(folder: Path, header: Header) -> None:
+    """Write the small arrays of all shards from their records."""
+    files = Files.at(folder)
+    for shard in recorded_shards(files.names(RECORDS)):
+        record = read_record(files, header, shard)
+        if record is not None:
+            _rewrite_small(folder, header, record)
 
 
 def _mark_shard(folder: Path, header: Header, shard: int, damages: list[Damage]) -> None:
@@ -64,7 +94,9 @@ def _mark_shard(folder: Path, header: Header, shard: int, damages: list[Damage])
         int(Status.REDO) if row in rows else state
         for row, state in zip(span, record.status, strict=True)
     ]
-    record = replace(record, status=status)
+    marked = {damage.clip for damage in damages}
+    failures = {clip: why for clip, why in record.failures.items() if clip not in marked}
+    record = replace(record, status=status, failures=failures)
     replace_file(path, dump_record(record))
     _rewrite_small(folder, header, record)
 

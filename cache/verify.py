@@ -15,10 +15,12 @@ import zarr
 from numpy.typing import NDArray
 
 from avcil.cache import numbers
+from avcil.cache.creation import PER_SHARD
 from avcil.cache.files import Files
-from avcil.cache.layout import RECORDS, Header
+from avcil.cache.layout import RECORDS, ROOT, Header
 from avcil.cache.numbers import MODALITIES, Modality
 from avcil.cache.opening import (
+    UNOPENED,
     Rows,
     add_record,
     empty_rows,
@@ -34,7 +36,6 @@ from avcil.progress import track
 
 BLOCK_BYTES = 32 << 20
 NORM_TOLERANCE = {"float16": 0.01, "int8": 0.05}
-PER_SHARD = ("visual_length", "audio_length", "status")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +81,12 @@ def verify(path: Path | str) -> Report:
     report.unfinished = sorted(
         set(unfinished_shards(header, rows)) - {damage.shard for damage in report.damages}
     )
-    small = [zarr.open_array(files.store, path=name, mode="r") for name in PER_SHARD]
+    small = {name: open_small(files, header, name) for name in PER_SHARD}
+    report.damages += [
+        Damage(shard=0, array=name, what=f"{name}/{ROOT} is gone or damaged")
+        for name, array in small.items()
+        if array is None
+    ]
     with track("verify", sum(len(record.status) for record in records), "clips") as bar:
         for record in records:
             report.damages += _check_small(small, header, record)
@@ -105,11 +111,25 @@ def _records(files: Files, report: Report) -> tuple[Rows, list[Record]]:
     return rows, records
 
 
-def _check_small(arrays: list[zarr.Array[Any]], header: Header, record: Record) -> Iterator[Damage]:
+def open_small(files: Files, header: Header, name: str) -> zarr.Array[Any] | None:
+    """Open an array of one number a clip, or return None where its metadata is gone or damaged."""
+    try:
+        array = zarr.open_array(files.store, path=name, mode="r")
+    except UNOPENED:
+        return None
+    expected = ((header.clips,), (header.shard_clips,), PER_SHARD[name][0])
+    return array if (array.shape, array.chunks, str(array.dtype)) == expected else None
+
+
+def _check_small(
+    arrays: dict[str, zarr.Array[Any] | None], header: Header, record: Record
+) -> Iterator[Damage]:
     """Compare the small arrays, which are for other Zarr readers, with the record."""
     span = header.rows(record.shard)
     truth = (record.lengths["visual"], record.lengths["audio"], record.status)
-    for name, array, expected in zip(PER_SHARD, arrays, truth, strict=True):
+    for (name, array), expected in zip(arrays.items(), truth, strict=True):
+        if array is None:
+            continue  # told once for all shards
         try:
             if np.array_equal(np.asarray(array[span.start : span.stop]), expected):
                 continue

@@ -25,7 +25,14 @@ from avcil.cache.creation import create, new_header
 from avcil.cache.files import Files
 from avcil.cache.layout import LOCK, ROOT, Header, is_unfinished, parse_header
 from avcil.cache.lock import WriteLock
-from avcil.cache.opening import Rows, add_record, read_manifest, read_rows, unfinished_shards
+from avcil.cache.opening import (
+    UNOPENED,
+    Rows,
+    add_record,
+    read_manifest,
+    read_rows,
+    unfinished_shards,
+)
 from avcil.cache.records import Record, Status, dump_record, record_key, replace_file, sync_folder
 from avcil.cache.schema import (
     CacheUnwritable,
@@ -188,8 +195,17 @@ class CacheWriter:
 
 
 def open_for_writing(store: LocalStore, name: str) -> zarr.Array[Any]:
-    """Open an array that stores every chunk; by itself Zarr leaves out those of fill value."""
-    array = zarr.open_array(store, path=name, mode="r+")
+    """Open an array that stores every chunk; by itself Zarr leaves out those of fill value.
+
+    Raises:
+        SchemaMismatch: its metadata is gone or damaged.
+    """
+    try:
+        array = zarr.open_array(store, path=name, mode="r+")
+    except UNOPENED as error:
+        raise SchemaMismatch(
+            f"{store.root}/{name}/{ROOT} is gone or damaged: run `avcil cache verify --repair`"
+        ) from error
     return array.with_config({"write_empty_chunks": True})  # open_array ignores its `config`
 
 
@@ -228,7 +244,7 @@ def _holds_other_files(folder: Path) -> bool:
 
 def _is_new(folder: Path) -> bool:
     header = folder / ROOT
-    return not header.exists() or is_unfinished(header.read_bytes())
+    return not header.exists() or is_unfinished(header.read_bytes(), str(folder))
 
 
 def _sweep(folder: Path) -> None:

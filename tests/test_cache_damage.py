@@ -223,6 +223,60 @@ def test_a_small_array_is_checked_and_repaired_from_the_record(cache: Path, name
     FeatureStore.open(cache)
 
 
+@pytest.mark.parametrize("name", ["visual_length", "audio_length", "status"])
+@pytest.mark.parametrize("content", [None, "", "{}", '{"zarr_format": 3}'])
+def test_lost_metadata_of_a_small_array_is_found_and_repaired(
+    cache: Path, original: Path, name: str, content: str | None
+) -> None:
+    (cache / name / "zarr.json").unlink()
+    if content is not None:
+        (cache / name / "zarr.json").write_text(content)
+    (damage,) = verify(cache).damages
+    assert damage.what == f"{name}/zarr.json is gone or damaged"
+    verify_and_repair(cache)
+    assert not verify(cache).damages
+    for file in ("zarr.json", "c/0", "c/4"):
+        assert (cache / name / file).read_bytes() == (original / name / file).read_bytes()
+
+
+def test_lost_metadata_stops_a_writer_with_the_file_and_a_remedy(cache: Path) -> None:
+    (cache / "status/zarr.json").unlink()
+    (cache / "status/records/00001.json").unlink()
+    with pytest.raises(SchemaMismatch, match=r"status/zarr.json is gone.*verify --repair"):
+        write_sample(cache)
+    verify_and_repair(cache)
+    write_sample(cache)
+    assert not verify(cache).damages
+
+
+@pytest.mark.parametrize("content", ["", "[]", "<html>", '{"attributes": 3}'])
+def test_a_damaged_header_is_named_with_its_path_and_a_remedy(cache: Path, content: str) -> None:
+    (cache / "zarr.json").write_text(content)
+    for use in (FeatureStore.open, verify, write_sample):
+        with pytest.raises(SchemaMismatch, match=r"not the header.*restore it from a copy") as told:
+            use(cache)
+        assert str(cache / "zarr.json") in str(told.value)
+
+
+def test_a_record_of_a_shard_that_cannot_be_is_removed_by_repair(cache: Path) -> None:
+    record = cache / "status/records/00099.json"
+    shutil.copy(record.with_name("00001.json"), record)
+    with pytest.raises(SchemaMismatch, match=r"shard 99, of 5: remove it with .*verify --repair"):
+        FeatureStore.open(cache)
+    assert [damage.shard for damage in verify_and_repair(cache).damages] == [99]
+    FeatureStore.open(cache)
+
+
+def test_a_failed_clip_to_be_redone_has_no_failure_any_more(cache: Path) -> None:
+    file = cache / "audio/c/0/0/0"
+    content = bytearray(file.read_bytes())
+    content[-4 - 16 * 8 - 10] ^= 1  # in the chunk of the last clip, before the index
+    file.write_bytes(bytes(content))
+    assert [damage.row for damage in verify_and_repair(cache).damages] == [FAILED]
+    store = FeatureStore.open(cache, complete=False)
+    assert store.failures == {}
+
+
 def test_repair_leaves_the_damaged_clips_alone_to_be_redone(cache: Path) -> None:
     intact = FeatureStore.open(cache).load(STORED)
     file = cache / "audio/c/1/0/0"

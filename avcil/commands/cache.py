@@ -125,7 +125,7 @@ def verify(
     Checks checksums, shapes, lengths, states, finite values, norms where the encoder promises
     them, and that the list of clips is the one that was extracted. Nothing is changed without
     `--repair`; with it, `avcil extract` run again redoes the damaged clips and no other.
-    Exit status: 0 all is well, 1 there is damage.
+    Exit status: 0 all is well, or `--repair` has marked what is not; 1 there is damage.
 
     ```
     avcil cache verify --dataset ave
