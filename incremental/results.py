@@ -40,15 +40,16 @@ class AccuracyMatrix:
 
     @cached_property
     def by_task(self) -> list[list[float]]:
-        """Accuracy a[k][i] on task i after task k."""
+        """Accuracy a[k][i] on task i after task k; NaN for a task without test clips."""
         return [
-            [n / total for n, total in zip(row, self.total, strict=False)] for row in self.correct
+            [_share(n, total) for n, total in zip(row, self.total, strict=False)]
+            for row in self.correct
         ]
 
     @cached_property
     def by_step(self) -> list[float]:
-        """Accuracy A[k] after task k, over all test clips of all classes seen."""
-        return [sum(row) / sum(self.total[: len(row)]) for row in self.correct]
+        """Accuracy A[k] after task k, over all test clips of all classes seen; NaN without any."""
+        return [_share(sum(row), sum(self.total[: len(row)])) for row in self.correct]
 
     @property
     def mean_accuracy(self) -> float:
@@ -90,6 +91,10 @@ class AccuracyMatrix:
         """
         a = self.by_task
         return _mean([a[-1][i] - a[i][i] for i in range(len(a) - 1)])
+
+
+def _share(count: int, total: int) -> float:
+    return count / total if total else float("nan")
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -219,12 +224,58 @@ def read_run(folder: Path) -> Run:
             raise RunDamaged(f"{folder} holds run format {found!r}, this version reads {FORMAT}")
         cache = CacheIdentity(**stored.pop("cache"))
         results = Results(cache=cache, **stored)
-        _ = results.matrix, results.leak_free  # checks the counts
+        _check(results)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, RunDamaged):
             raise
         raise RunDamaged(f"{folder} is not a readable run: {error}") from error
     return Run(folder, config, results)
+
+
+def _check(results: Results) -> None:
+    """Refuse what no run writes and no report can count.
+
+    Raises:
+        ValueError: names what does not add up.
+        TypeError: a matrix holds something other than numbers.
+    """
+    classes = [name for task in results.tasks for name in task]
+    done = len(results.correct)
+    leak_free = len(results.tasks) if results.leak_free_correct else len(results.leak_free_total)
+    problems = {
+        "cache": not _names_a_cache(results.cache),
+        "tasks": not all(isinstance(name, str) for name in classes),
+        "total": not _counts(results.total, len(results.tasks), least=1),
+        "correct": not all(_counts(row, k) for k, row in enumerate(results.correct, start=1)),
+        "validation_accuracy": not _numbers(results.validation_accuracy, done),
+        "seconds": not _numbers(results.seconds, done),
+        "exemplars": not all(isinstance(clips, list) for clips in results.exemplars),
+        "confusion": not _square(results.confusion, len(classes)),
+        "leak_free_total": not _counts(results.leak_free_total, leak_free),
+    }
+    wrong = [name for name, problem in problems.items() if problem]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} does not fit {len(results.tasks)} tasks, {done} done")
+    _ = results.matrix, results.leak_free  # check the counts themselves
+
+
+def _names_a_cache(cache: CacheIdentity) -> bool:
+    words = (cache.dataset, cache.encoder, cache.fingerprint)
+    kinds = [(str, word) for word in words] + [(bool, cache.random_weights), (int, cache.clips)]
+    return all(type(value) is kind for kind, value in kinds)
+
+
+def _numbers(values: Sequence[object], count: int) -> bool:
+    return len(values) == count and all(type(value) in (int, float) for value in values)
+
+
+def _counts(values: Sequence[object], count: int, least: int = 0) -> bool:
+    return len(values) == count and all(type(n) is int and n >= least for n in values)
+
+
+def _square(rows: Sequence[Sequence[object]], size: int) -> bool:
+    """Tell whether rows of counts are [size, size], or not there at all."""
+    return not rows or (len(rows) == size and all(_counts(row, size) for row in rows))
 
 
 def read_metrics(folder: Path) -> list[Epoch]:

@@ -78,7 +78,14 @@ def test_counts_that_cannot_be_are_refused(correct: list[list[int]]) -> None:
 
 
 def results() -> Results:
-    return Results(cache=CACHE, tasks=[["a"], ["b"]], total=[10, 10], correct=[[7], [6, 8]])
+    return Results(
+        cache=CACHE,
+        tasks=[["a"], ["b"]],
+        total=[10, 10],
+        correct=[[7], [6, 8]],
+        validation_accuracy=[0.5, 0.5],
+        seconds=[1.0, 1.0],
+    )
 
 
 def write_folder(folder: Path) -> Path:

@@ -65,6 +65,10 @@ def _check_config(run: Run) -> None:
     missing = [name for name in NEEDED if name not in settings]
     if missing:
         raise RunDamaged(f"{run.folder / 'config.json'} does not say {', '.join(missing)}")
+    if type(settings["seed"]) is not int:
+        raise RunDamaged(
+            f"{run.folder / 'config.json'}: seed is not a whole number: {settings['seed']!r}"
+        )
 
 
 def _check_finished(run: Run) -> None:

@@ -132,9 +132,12 @@ class Row:
 
     @cached_property
     def leak_free(self) -> Summary | None:
-        """Mean accuracy on test clips that do not leak, per cent; None unless every run has it."""
+        """Mean accuracy on test clips that do not leak, per cent; None unless every run has it.
+
+        A run lacks it where all test clips leak of the first task.
+        """
         matrices = [run.results.leak_free for run in self.runs]
-        values = [matrix.mean_accuracy for matrix in matrices if matrix]
+        values = [matrix.mean_accuracy for matrix in matrices if matrix and matrix.total[0]]
         return summarise(values) if len(values) == len(matrices) else None
 
 
