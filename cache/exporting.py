@@ -11,6 +11,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +29,7 @@ from avcil.progress import track
 Format = Literal["h5", "npz", "safetensors"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 BLOCK_BYTES = 64 << 20
+ANOTHER_FILE = "name a file in a folder that you may write to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,18 @@ def export(
         CacheUnwritable: the file is there already, or cannot be written.
         ShardMissing, ShardDamaged: a clip cannot be read.
     """
-    if path.exists():
-        raise CacheUnwritable(f"{path} is there already: remove it, or name another file")
     rows = store.rows(split)
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with writable(path.parent):
+        with writable(path, elsewhere=ANOTHER_FILE):
+            if path.exists():
+                raise CacheUnwritable(f"{path} is there already: remove it, or name another file")
             path.parent.mkdir(parents=True, exist_ok=True)
             _WRITERS[to](partial, columns(store, rows), _notes(store))
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where it cannot be made it cannot be removed
+            partial.unlink()
     return rows
 
 

@@ -6,10 +6,29 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avcil.cache.schema import CacheNotFound
+from avcil.cache.schema import CacheNotFound, CacheUnwritable
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
+
+
+def is_url(path: Path | str) -> bool:
+    """Tell a URL such as s3://bucket/features.zarr from a local path."""
+    return "://" in str(path)
+
+
+def local_folder(path: Path | str) -> Path:
+    """Return where a cache may be written.
+
+    Raises:
+        CacheUnwritable: it is a URL.
+    """
+    if is_url(path):
+        raise CacheUnwritable(
+            f"a cache is written to a local folder, not to {path}: name a folder with --cache, "
+            "and copy it there later"
+        )
+    return Path(path)
 
 
 class Files:
@@ -25,7 +44,7 @@ class Files:
         """Open a local folder, or a URL such as s3://bucket/features.zarr."""
         from zarr.storage import LocalStore
 
-        if "://" in str(path):
+        if is_url(path):
             return cls(str(path), _remote(str(path)), None)
         folder = Path(path)
         return cls(str(folder), LocalStore(folder, read_only=True), folder)

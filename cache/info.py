@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from avcil.cache.numbers import MODALITIES, Modality
 from avcil.cache.reader import FeatureStore
 from avcil.cache.records import Status
-from avcil.cache.schema import SPLITS, Split
+from avcil.cache.schema import SPLITS, CacheUnwritable, Split
+from avcil.cache.writer import writable
 
 PLOTTED_CLIPS = 200
 
@@ -98,12 +99,20 @@ def plot(store: FeatureStore, path: Path) -> None:
     """Draw the statistics of some clips' tokens: norms, channels, time.
 
     A dead or heavy channel, a padded track or a cut shows at once.
+
+    Raises:
+        CacheUnwritable: the file cannot be written, or its name says no kind of picture.
     """
     from matplotlib.figure import Figure
 
     stored = store.rows()
     rows = stored[:: max(1, len(stored) // PLOTTED_CLIPS)][:PLOTTED_CLIPS]
     figure = Figure(figsize=(11, 6), layout="constrained")
+    kinds = figure.canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise CacheUnwritable(
+            f"cannot draw into {path}: its name must end in .{', .'.join(sorted(kinds))}"
+        )
     axes = figure.subplots(len(MODALITIES), 3, squeeze=False)
     for line, modality in zip(axes, MODALITIES, strict=True):
         tokens, valid = _some(store, modality, rows)
@@ -116,7 +125,10 @@ def plot(store: FeatureStore, path: Path) -> None:
         line[2].plot(total / np.maximum(valid.sum(axis=0), 1))
         line[2].set(title="mean norm over the clip", xlabel="token", ylabel="norm")
     figure.suptitle(f"{store.header.dataset}, {store.encoding.encoder}: {len(rows)} clips")
-    figure.savefig(path, dpi=120)
+    with writable(
+        path, elsewhere="name a file in a folder that is there and that you may write to"
+    ):
+        figure.savefig(path, dpi=120)
 
 
 def _some(

@@ -10,7 +10,7 @@ import numpy as np
 from zarr.storage import LocalStore
 
 from avcil.cache.creation import PER_SHARD, create_small
-from avcil.cache.files import Files
+from avcil.cache.files import Files, local_folder
 from avcil.cache.layout import LOCK, RECORDS, ROOT, Header
 from avcil.cache.lock import WriteLock
 from avcil.cache.opening import read_record
@@ -32,17 +32,17 @@ def verify_and_repair(path: Path | str) -> Report:
 
     Raises:
         CacheBusy: another process is writing it.
-        CacheUnwritable: the folder is read-only or the disk full.
+        CacheUnwritable: the folder is read-only or not local, or the disk full.
         CacheNotFound, SchemaMismatch, ShardDamaged: see `verify`.
     """
-    report = verify(path)
+    folder = local_folder(path)
+    report = verify(folder)
     if not report.damages:
         return report
-    folder = Path(path)
     with writable(folder):
         lock = WriteLock.acquire(folder / LOCK)
         try:
-            _mark(folder, verify(path))  # again: now that nobody else can write
+            _mark(folder, verify(folder))  # again: now that nobody else can write
         finally:
             lock.release()
     return report

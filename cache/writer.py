@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 from avcil.cache.block import Block
 from avcil.cache.comparison import check_same
 from avcil.cache.creation import create, new_header
-from avcil.cache.files import Files
+from avcil.cache.files import Files, local_folder
 from avcil.cache.layout import LOCK, ROOT, Header, is_unfinished, parse_header
 from avcil.cache.lock import WriteLock
 from avcil.cache.opening import (
@@ -78,9 +78,9 @@ class CacheWriter:
             FingerprintMismatch: the cache was made by another encoder or with other settings.
             ManifestMismatch: it was made for other clips.
             CacheBusy: another process is writing it.
-            CacheUnwritable: the disk is full or the folder read-only.
+            CacheUnwritable: the disk is full, the folder read-only, or the path no local folder.
         """
-        folder = _local(path)
+        folder = local_folder(path)
         wanted = new_header(manifest, encoding, storage or Storage(), shard_clips)
         with writable(folder):
             lock = _lock(folder)
@@ -216,14 +216,6 @@ def check_rows(folder: Path, header: Header, manifest: Manifest) -> None:
     check_same_clips(str(folder), read_manifest(Files.at(folder), header), manifest)
 
 
-def _local(path: Path | str) -> Path:
-    if "://" in str(path):
-        raise ValueError(
-            f"a cache is written to a local folder, not to {path}: copy it there later"
-        )
-    return Path(path)
-
-
 def _lock(folder: Path) -> WriteLock:
     """Take the lock, in a folder that is a cache, or empty, or not there yet."""
     if _holds_other_files(folder):
@@ -266,27 +258,37 @@ def _sync(array: Path, key: str) -> None:
         sync_folder(path)
 
 
+_FOLDER = "choose a folder that you may write to, with --cache"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ELSEWHERE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
+
+
 @contextmanager
-def writable(path: Path, safe: int | None = None) -> Iterator[None]:
-    """Turn errors of the disk into one line that says what to do."""
+def writable(path: Path, safe: int | None = None, elsewhere: str = _FOLDER) -> Iterator[None]:
+    """Turn errors of the disk into one line that says what to do.
+
+    Args:
+        path: what is written.
+        safe: shards that are written and stay.
+        elsewhere: what to do where this path cannot be written at all.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _REMEDIES:
+        if error.errno not in _FULL + _ELSEWHERE:
             raise
+        full = error.errno in _FULL
+        remedy = "make room, then run the same command again" if full else elsewhere
         kept = "" if safe is None else f"; {safe} shards are written and stay"
         raise CacheUnwritable(
-            f"cannot write {path}: {os.strerror(error.errno)}{kept}: {_REMEDIES[error.errno]}"
+            f"cannot write {path}: {os.strerror(error.errno)}{kept}: {remedy}"
         ) from error
-
-
-_ROOM = "make room, then run the same command again"
-_RIGHTS = "choose a folder that you may write to, with --cache"
-_REMEDIES = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EFBIG: _ROOM,
-    errno.EACCES: _RIGHTS,
-    errno.EPERM: _RIGHTS,
-    errno.EROFS: _RIGHTS,
-}

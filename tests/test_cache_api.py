@@ -15,7 +15,7 @@ import avcil.cache
 from avcil.cache.dataset import ClipDataset
 from avcil.cache.reader import FeatureStore
 from avcil.cache.samples import FAILED, write_sample
-from avcil.cache.schema import Clips, Storage
+from avcil.cache.schema import CacheUnwritable, Clips, Storage
 from avcil.commands.cache import app
 
 
@@ -199,3 +199,54 @@ def test_loading_the_same_rows_twice_gives_the_same(store: FeatureStore) -> None
     one, two = store.load([4, 4, 9]), store.load([4, 4, 9])
     np.testing.assert_array_equal(one.visual, two.visual)
     assert not np.shares_memory(one.visual, two.visual)
+
+
+# --- paths
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("info --plot nodir/x.png", "cannot write nodir/x.png: No such file.*: name a file in a"),
+        ("info --plot afile/x.png", "cannot write afile/x.png: Not a directory"),
+        ("info --plot folder.png", "cannot write folder.png: Is a directory"),
+        ("info --plot x.foo", r"cannot draw into x.foo: its name must end in .*\.png"),
+        ("export afile/x.h5", "cannot write afile/x.h5: .*: name a file in a folder that you may"),
+        ("export afile/x/y.npz", "cannot write afile/x/y.npz: Not a directory"),
+        ("export /proc/x.h5", "cannot write /proc/x.h5: "),
+        ("export /proc/x.npz", "cannot write /proc/x.npz: "),
+        ("export folder.png --to npz", "folder.png is there already"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_line(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("afile").touch()
+    Path("folder.png").mkdir()
+    shown = run(*arguments.split(), "--cache", sample)
+    assert isinstance(shown.exception, CacheUnwritable), shown.exception
+    assert re.match(text, str(shown.exception))
+    assert "\n" not in str(shown.exception)
+
+
+@pytest.mark.parametrize("path", ["afile", "afile/x", "n" * 300])
+def test_a_cache_that_cannot_be_made_is_one_line(tmp_path: Path, path: str) -> None:
+    (tmp_path / "afile").touch()
+    with pytest.raises(CacheUnwritable, match=r"cannot write .*: choose a folder .* with --cache"):
+        write_sample(tmp_path / path)
+
+
+def test_a_cache_is_read_from_a_url(sample: Path) -> None:
+    for command in ("info", "verify"):
+        shown = run(command, "--cache", f"file://{sample}")
+        assert shown.exit_code == 0, shown.exception
+    assert f"file://{sample}" in run("info", "--cache", f"file://{sample}").output
+
+
+def test_a_url_is_not_written_to(sample: Path, tmp_path: Path) -> None:
+    folder = ["import", str(tmp_path), "--dataset", "ks"]
+    for command in (["verify", "--repair"], folder):
+        shown = run(*command, "--cache", f"file://{sample}")
+        assert isinstance(shown.exception, CacheUnwritable), shown.exception
+        assert f"a local folder, not to file://{sample}" in str(shown.exception)

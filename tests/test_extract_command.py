@@ -113,6 +113,21 @@ def test_an_unknown_encoder_is_refused_before_a_cache_is_made(tmp_path: Path) ->
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("s3://bucket/c", "not to s3://bucket/c: name a folder"), ("afile/x", "Not a directory")],
+)
+def test_a_cache_that_cannot_be_written_is_an_error_of_one_line(
+    tmp_path: Path, path: str, text: str
+) -> None:
+    videos = clips(tmp_path / "videos", 1)
+    (tmp_path / "afile").touch()
+    cache = path if "://" in path else str(tmp_path / path)
+    result = RUN.invoke(app, [*folder_command(videos, tmp_path)[:-1], cache])
+    assert isinstance(result.exception, AvcilError), result.exception
+    assert text in str(result.exception)
+
+
 def test_a_share_of_failures_that_is_none_is_wrong_usage() -> None:
     result = RUN.invoke(app, ["extract", "--dataset", "demo", "--max-failures", "many"])
     assert result.exit_code == 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.places import DATA, cache_path, find_cache
+from avcil.commands.places import DATA, find_cache, new_cache
 from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ app = typer.Typer(
 )
 
 CACHE = Annotated[
-    Path | None,
-    typer.Option("--cache", help="The cache.  [default: of --dataset]", show_default=False),
+    str | None,
+    typer.Option(
+        "--cache", help="The cache, a folder or URL.  [default: of --dataset]", show_default=False
+    ),
 ]
 DATASET = Annotated[
     str | None,
@@ -187,7 +189,7 @@ def import_(
         typer.Option(help="Folder of the lists of clips.  [default: FOLDER]", show_default=False),
     ] = None,
     cache: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="The cache.  [default: DATA/DATASET/features.zarr]", show_default=False),
     ] = None,
     data: DATA = Path("data"),
@@ -209,7 +211,7 @@ def import_(
     from avcil.cache.importing import import_avcil
 
     assert origin is Origin.avcil
-    path = cache or cache_path(data, dataset)
+    path = new_cache(cache, data, dataset)
     storage = chosen_storage(numbers, compression)
     done = import_avcil(folder, dataset, path, splits=splits, storage=storage)
     kept = f", {done.kept} of {done.shards} shards kept" if done.kept else ""

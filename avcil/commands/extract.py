@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.places import DATA, cache_path
+from avcil.commands.places import DATA, new_cache
 from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
 from avcil.extract.errors import ExtractError
 
@@ -44,7 +44,7 @@ ENCODER = Annotated[
     ),
 ]
 CACHE = Annotated[
-    Path | None,
+    str | None,
     typer.Option(help="The cache.  [default: DATA/NAME/features.zarr]", show_default=False),
 ]
 DEVICE = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -120,8 +120,8 @@ def extract(
 
     # Clips first: a folder that is missing should not be found out after a download of hours.
     clips = known.load(Where(data=data, videos=videos, splits=splits))
+    path = new_cache(cache, data, clips.name)
     model = load_encoder(encoder or known.encoder, torch_device, data / "encoders")
-    path = cache or cache_path(data, clips.name)
     summary = extract(clips, model, path, settings)
     _show(summary)
     if summary.failures:

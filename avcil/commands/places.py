@@ -24,14 +24,25 @@ def cache_path(data: Path, dataset: str) -> Path:
     return data / dataset / "features.zarr"
 
 
-def find_cache(cache: Path | None, data: Path, dataset: str | None) -> Path:
+def new_cache(cache: str | None, data: Path, dataset: str) -> Path:
+    """Return the folder that --cache names for writing, or that of the data set.
+
+    Raises:
+        CacheUnwritable: --cache is a URL.
+    """
+    from avcil.cache.files import local_folder
+
+    return cache_path(data, dataset) if cache is None else local_folder(cache)
+
+
+def find_cache(cache: Path | str | None, data: Path, dataset: str | None) -> Path | str:
     """Return the cache that --cache, --dataset, or the only one on disk points to.
 
     Raises:
         NoCache: there is none, or several to choose from.
     """
     if cache is not None:
-        return cache
+        return str(cache) if "://" in str(cache) else Path(cache)
     if dataset is not None:
         path = cache_path(data, dataset)
         if path.exists():

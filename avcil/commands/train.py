@@ -16,7 +16,7 @@ def train(
     dataset: Annotated[
         str | None, typer.Option(help="Data set; may be left out when one cache is on disk.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="The cache itself.")] = None,
+    cache: Annotated[str | None, typer.Option(help="The cache itself, a folder or URL.")] = None,
     data: DATA = Path("data"),
     runs: RUNS = Path("runs"),
     method: Annotated[
