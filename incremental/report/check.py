@@ -56,22 +56,37 @@ def check_all(
     datasets = {benchmark.cache.dataset for benchmark in found}
     checks = []
     for target in _distinct(target for target in targets if target.dataset in datasets):
-        matches = [(b, row) for b in found for row in b.rows if target.asks_for(b, row)]
+        matches = _repeating(target, found)
         checks += [Check(target, b, row, tolerance) for b, row in matches]
         if not matches:
             checks.append(Check(target, None, None, tolerance))
     return checks
 
 
+def _repeating(target: Target, found: Sequence[Benchmark]) -> list[tuple[Benchmark, Row]]:
+    """Return the rows of a target's protocol: the very row that was reported, or else all.
+
+    The settings tell which; where a target has none or a version has changed them, the label.
+    """
+    rows = [(b, row) for b in found for row in b.rows if target.asks_for(b, row)]
+    same = [(b, row) for b, row in rows if row.digest == target.settings]
+    alike = [(b, row) for b, row in rows if row.label == target.label]
+    return same or alike or rows
+
+
 def _distinct(targets: Iterable[Target]) -> list[Target]:
-    """Drop targets that another table of the same paper states again."""
-    kept: dict[object, Target] = {}
+    """Drop targets that another one states again, with as much forgetting or with none stated."""
+    kept: dict[object, dict[float | None, Target]] = {}
     for target in targets:
         own_head = target.head.removeprefix(target.method)  # "" names the same head
-        protocol = (target.dataset, target.tasks, target.fingerprint, target.mean_accuracy)
-        settings = (target.method, own_head, target.modality, target.without, target.label)
-        kept.setdefault((protocol, settings), target)
-    return list(kept.values())
+        cache = (target.dataset, target.encoder, target.fingerprint, target.tasks)
+        parts = (target.method, own_head, target.modality, target.without)
+        key = (cache, parts, target.label, target.settings, target.mean_accuracy)
+        kept.setdefault(key, {}).setdefault(target.average_forgetting, target)
+    for same in kept.values():
+        if len(same) > 1:
+            same.pop(None, None)
+    return [target for same in kept.values() for target in same.values()]
 
 
 def check_table(checks: Sequence[Check], tolerance: float) -> Table:
@@ -109,12 +124,12 @@ def _lines(check: Check) -> list[list[Cell]]:
 
 
 def _describe(check: Check) -> str:
-    """Return dataset, tasks, encoder and the row's label, or what the target asks for."""
+    """Return dataset, tasks, cache and the row's label, or what the target asks for."""
     target = check.target
     tasks = f" in {target.tasks}" if target.tasks else ""
-    if check.row is not None:
-        encoder = check.found.cache.encoder if check.found else ""
-        return f"{target.dataset}{tasks}, {encoder}, {check.row.label}"
+    if check.row is not None and check.found is not None:
+        parts = [check.found.cache.encoder, check.found.clips, check.row.label]
+        return ", ".join([f"{target.dataset}{tasks}", *filter(None, parts)])
     extras = [target.modality] if target.modality != "av" else []
     extras += [f"{target.head} head"] if target.head not in ("", "guided", target.method) else []
     extras += [f"without {term}" for term in target.without]

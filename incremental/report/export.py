@@ -16,8 +16,8 @@ from avcil.incremental.results import Run
 JSON_FORMAT = 1
 CSV_FIELDS = (
     "dataset", "encoder", "fingerprint", "random_weights", "tasks", "method", "modality", "head",
-    "without", "label", "mean_accuracy", "mean_accuracy_deviation", "average_forgetting",
-    "average_forgetting_deviation", "seeds", "orders",
+    "without", "label", "settings", "mean_accuracy", "mean_accuracy_deviation",
+    "average_forgetting", "average_forgetting_deviation", "seeds", "orders",
 )  # fmt: skip
 
 
@@ -44,6 +44,7 @@ def _csv_line(found: Benchmark, row: Row) -> dict[str, object]:
         "head": row.head,
         "without": " ".join(row.switched_off),
         "label": row.label,
+        "settings": row.digest,
         "mean_accuracy": _number(row.accuracy.mean),
         "mean_accuracy_deviation": row.accuracy.deviation,
         "average_forgetting": _number(row.forgetting.mean),

@@ -2,9 +2,9 @@
 
 Columns: `dataset`, `method` and `mean_accuracy` (per cent) must be there; `average_forgetting`
 (percentage points), `tasks`, `head`, `modality`, `without` (loss terms switched off, by spaces),
-`encoder`, `fingerprint`, `label`, `source` and `table` may be. An empty cell says nothing, but for
-`head`, `modality` and `without`: there it means the usual head, both modalities, all terms. The CSV
-that `avcil report --format csv` writes is such a file.
+`encoder`, `fingerprint`, `label`, `settings`, `source` and `table` may be. An empty cell says
+nothing, but for `head`, `modality` and `without`: there it means the usual head, both modalities,
+all terms. The CSV that `avcil report --format csv` writes is such a file.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ class Target:
     encoder: str
     fingerprint: str
     label: str
+    """Of the row in its report; another report may call the same row otherwise."""
+    settings: str
+    """`Row.digest`, which is the same in every report."""
     source: str
     table: str
 
@@ -54,7 +57,6 @@ class Target:
             and self.tasks in (None, len(found.sizes))
             and self.encoder in ("", cache.encoder)
             and self.fingerprint in ("", cache.fingerprint)
-            and self.label in ("", row.label)
         )
 
     def _usual_head(self, row: Row) -> bool:
@@ -110,7 +112,7 @@ def _target(line: Mapping[str, str | None], where: str) -> Target:
         without=tuple(sorted(words.get("without", "").split())),
         **{
             name: words.get(name, "")
-            for name in ("head", "encoder", "fingerprint", "label", "source", "table")
+            for name in ("head", "encoder", "fingerprint", "label", "settings", "source", "table")
         },
     )
 

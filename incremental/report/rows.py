@@ -7,6 +7,8 @@ on the same clips of one cache in the same tasks: only those may stand in one ta
 
 from __future__ import annotations
 
+import hashlib
+import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +58,12 @@ class Row:
     settings: Settings
     label: str = ""
     """Method, and what tells this row from the others of its benchmark."""
+
+    @property
+    def digest(self) -> str:
+        """Of all settings: the same wherever the row stands, unlike its label."""
+        text = json.dumps(dict(self.settings), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def method(self) -> str:

@@ -1,5 +1,6 @@
 """`--check`: re-run figures against targets."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +83,57 @@ def test_targets_that_cannot_be_read_are_named(
 def test_a_missing_file_of_targets_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'.*nowhere.csv' cannot be read.*'published' stands"):
         read_targets(tmp_path / "nowhere.csv")
+
+
+def write_targets(root: Path) -> Path:
+    """Write the report of all runs as a file of targets."""
+    targets = root / "targets.csv"
+    targets.write_text(comma_separated(benchmarks(gather([root]).runs)[0]))
+    return targets
+
+
+def test_targets_still_hold_when_other_runs_change_the_labels(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run()
+    targets = write_targets(tmp_path)
+    make_run(memory=20, total=[10] * 5, correct=[[1] * (k + 1) for k in range(5)])
+    assert check_report([tmp_path], str(targets), 0.0)
+
+
+def test_reports_of_two_lists_of_clips_are_targets_that_both_meet(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for rows, right in (("a" * 64, 10), ("b" * 64, 5)):
+        make_run(tasks=2, total=[10, 10], correct=[[right], [right, right]], rows=rows)
+    assert check_report([tmp_path], str(write_targets(tmp_path)), 0.0)
+
+
+def check_lines(root: Path, *lines: str) -> list[tuple[str, bool]]:
+    header = "dataset,method,mean_accuracy,average_forgetting,encoder,label"
+    targets = read_targets(write(root / "t.csv", header, *lines))
+    checks = check_all(targets, benchmarks(gather([root]).runs)[0], 0.5)
+    return [(check.row.label if check.row else "", check.holds) for check in checks]
+
+
+def test_a_label_chooses_among_rows_and_an_unknown_one_asks_for_all(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for memory, right in ((20, 5), (60, 10)):
+        make_run(memory=memory, tasks=2, total=[10, 10], correct=[[right], [right, right]])
+    known = check_lines(tmp_path, 'demo,guided,50,,,"guided, memory=20"')
+    assert known == [("guided, memory=20", True)]
+    unknown = check_lines(tmp_path, "demo,guided,50,,,guided")
+    assert unknown == [("guided, memory=60", False), ("guided, memory=20", True)]
+
+
+def test_targets_that_differ_in_encoder_or_forgetting_are_all_compared(
+    make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
+) -> None:
+    make_run(tasks=2, total=[10, 10], correct=[[8], [8, 8]])
+    other = dataclasses.replace(tiny, encoder="other", fingerprint="0" * 40)
+    make_run(tasks=2, total=[10, 10], correct=[[8], [8, 8]], cache=other)
+    lines = ["demo,guided,80,0,tiny,", "demo,guided,80,0,other,", "demo,guided,80,9,tiny,"]
+    assert [holds for _, holds in check_lines(tmp_path, *lines)] == [True, False, True]
+    again = ["demo,guided,80,,tiny,", "demo,guided,80,0,tiny,", "demo,guided,80,0,tiny,"]
+    assert [holds for _, holds in check_lines(tmp_path, *again)] == [True]
