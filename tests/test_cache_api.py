@@ -161,6 +161,15 @@ def test_verify_names_shard_clip_and_damage_and_repairs(tmp_path: Path) -> None:
     assert "8 not extracted yet, 1 damaged, to be redone" in shown.output
 
 
+def test_a_repair_that_needs_no_extraction_says_so(tmp_path: Path) -> None:
+    path = write_sample(tmp_path / "c")
+    (path / "status/zarr.json").unlink()
+    assert "status/zarr.json is gone or damaged" in run("verify", "--cache", path).output
+    shown = run("verify", "--cache", path, "--repair")
+    assert "nothing is to be extracted" in shown.output
+    assert run("verify", "--cache", path).exit_code == 0
+
+
 def test_the_only_cache_on_disk_needs_no_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

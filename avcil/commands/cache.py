@@ -173,8 +173,17 @@ def _verdict(report: Report, repaired: bool) -> str:
         text += f", {len(report.unfinished)} shards not extracted yet"
     if not report.damages:
         return f"{text}: all is well"
-    remedy = "run `avcil extract` again" if repaired else "--repair marks them to be redone"
-    return f"{text}: {len(clips)} damaged; {remedy}"
+    return f"{text}: {len(clips)} damaged; {_remedy(report.damages, repaired)}"
+
+
+def _remedy(damages: list[Damage], repaired: bool) -> str:
+    from avcil.cache.creation import PER_SHARD
+
+    if not repaired:
+        return "--repair marks them to be redone"
+    if all(damage.array in PER_SHARD for damage in damages):
+        return "written again from the records, nothing is to be extracted"
+    return "run `avcil extract` again"
 
 
 @app.command(name="import")
