@@ -65,8 +65,9 @@ def report(
     """Compare finished runs: tables, statistics, figures.
 
     Runs that differ only in seed and class order make one row, with mean and deviation. Rows stand
-    in one table when they were trained on the same cache in the same number of tasks. Runs that are
-    damaged, unfinished or written by another version are named on standard error and left out.
+    in one table when they were trained on the same clips of one cache in tasks of the same sizes.
+    Runs that are damaged, unfinished or written by another version are named on standard error and
+    left out.
 
     Mean accuracy averages the accuracy after each task; average forgetting is how far earlier tasks
     fell below their best. Tables 1 to 4 of the paper are `methods`, `losses`, `modalities` and

@@ -36,6 +36,11 @@ PAIRS_NOTE = (
     "agree by chance alone more often than once in 20."
 )
 
+OTHER_CLIPS_NOTE = (
+    "Whose the differences are cannot be told: the columns differ in their clips, not in their "
+    "features alone."
+)
+
 
 def pairs_table(found: Benchmark) -> Table | None:
     """Compare the best competing row with every other; None where there is nothing to compare."""
@@ -133,7 +138,9 @@ def caches_table(group: Sequence[Benchmark]) -> Table | None:
     title = f"Caches. Mean accuracy on {group[0].cache.dataset}, {group[0].protocol}"
     notes = [note for found in group for note in cache_notes(found.cache)]
     notes += [f"{h}: {name_clips(found)}." for h, found in zip(headings, group, strict=True)]
-    notes += [_shares_note(labels, cells), *benchmark_notes(group[0])[-3:]]
+    other_clips = any(found.clips for found in group)
+    notes += [OTHER_CLIPS_NOTE if other_clips else _shares_note(labels, cells)]
+    notes += benchmark_notes(group[0])[-3:]
     return Table("caches", title, columns, rows, list(dict.fromkeys(notes)))
 
 

@@ -243,6 +243,7 @@ def test_no_two_columns_of_caches_have_one_heading(
         "tiny ffffff clips aaaaaa (400)",
         "tiny ffffff clips bbbbbb (400)",
     ]
+    assert any("the columns differ in their clips" in note for note in table.notes)
 
 
 @pytest.mark.parametrize("name", ["overview", "methods", "losses", "modalities", "pairs"])
