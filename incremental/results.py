@@ -233,12 +233,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _check(results: Results) -> None:
-    """Refuse what no run writes and no report can count.
-
-    Raises:
-        ValueError: names what does not add up.
-        TypeError: a matrix holds something other than numbers.
-    """
+    """Refuse what no run writes and no report can count, by ValueError or TypeError."""
     classes = [name for task in results.tasks for name in task]
     done = len(results.correct)
     leak_free = len(results.tasks) if results.leak_free_correct else len(results.leak_free_total)
@@ -260,9 +255,8 @@ def _check(results: Results) -> None:
 
 
 def _names_a_cache(cache: CacheIdentity) -> bool:
-    words = (cache.dataset, cache.encoder, cache.fingerprint)
-    kinds = [(str, word) for word in words] + [(bool, cache.random_weights), (int, cache.clips)]
-    return all(type(value) is kind for kind, value in kinds)
+    kinds = [type(value) for value in asdict(cache).values()]
+    return kinds == [str, str, str, bool, int]
 
 
 def _numbers(values: Sequence[object], count: int) -> bool:
