@@ -23,6 +23,8 @@ from avcil.incremental.options import build_options
 
 RECIPES = ("fast", "paper", "avcil")
 
+GROUPS = {"method": "method.temperature", "head": "head.width", "losses": "losses.kd"}
+
 MODALITIES = ("av", "audio", "visual")
 
 
@@ -148,11 +150,12 @@ def resolve(request: Request, subject: Subject) -> Config:
             f"unknown modality {request.modality!r}; choose one of {', '.join(MODALITIES)}"
         )
     kind = method_class(request.method)
-    values: dict[str, Any] = {**_protocol(subject), "selection": kind.selection}
-    for layer in _recipe_layers(request, subject.dataset):
+    values: dict[str, Any] = {"selection": kind.selection}
+    for layer in (*_protocol(request, subject), *_recipe_layers(request, subject.dataset)):
         _merge(values, layer)
     values["losses"] = {**kind.terms, **values.get("losses", {})}
     known_terms = set(kind.terms)
+    _check_names(request.settings)
     _merge(values, _nested(request.settings))
     values["losses"] = _checked_terms(values["losses"], known_terms, request.method)
     return _build(values, request, subject)
@@ -184,6 +187,11 @@ def _head_name(request: Request, settings: Mapping[str, Any]) -> str:
     name = request.head or settings.get("name", "guided")
     if request.modality == "av":
         return str(name)
+    if not method_class(request.method).terms:
+        raise ConfigError(
+            f"method {request.method!r} trains no head and takes the mean tokens of both "
+            f"modalities: leave --modality {request.modality} out"
+        )
     if request.head not in (None, request.modality):
         raise ConfigError(
             f"modality {request.modality!r} trains the head {request.modality!r}, "
@@ -192,12 +200,13 @@ def _head_name(request: Request, settings: Mapping[str, Any]) -> str:
     return request.modality
 
 
-def _protocol(subject: Subject) -> dict[str, object]:
-    """Return tasks and memory of a benchmark; for other data sets, a usual choice."""
+def _protocol(request: Request, subject: Subject) -> list[dict[str, Any]]:
+    """Return what a benchmark fixes for all and for the method; elsewhere, a usual choice."""
     known = _read_toml("benchmarks.toml").get(subject.dataset)
-    if known is not None:
-        return dict(known)
-    return {"tasks": min(5, subject.classes), "memory": subject.training_clips // 20}
+    if known is None:
+        return [{"tasks": min(5, subject.classes), "memory": subject.training_clips // 20}]
+    methods = known.pop("methods", {})
+    return [known, methods.get(request.method, {})]
 
 
 def _recipe_layers(request: Request, dataset: str) -> list[dict[str, Any]]:
@@ -235,6 +244,19 @@ def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
             _merge(into.setdefault(key, {}), value)
         else:
             into[key] = value
+
+
+def _check_names(settings: Mapping[str, object]) -> None:
+    """Refuse names that are a group where a setting is meant, or the other way round."""
+    for name in settings:
+        group, *rest = name.split(".")
+        if group in GROUPS and len(rest) != 1:
+            raise ConfigError(
+                f"{name!r} is no setting: {group} is a group, such as {GROUPS[group]}; "
+                "--show-config prints every name"
+            )
+        if group not in GROUPS and rest:
+            raise ConfigError(f"{name!r} is no setting: --show-config prints every name")
 
 
 def _checked_terms(losses: Mapping[str, object], known: set[str], method: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import SPLITS, Split
+from avcil.cache.sources import leaks
 from avcil.incremental.config import Config
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.seeds import derive_seed
@@ -31,6 +32,7 @@ class Curriculum:
         self.positions = np.argsort(self.labels)  # by label
         self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
         self._rows = self._sort_rows(config)
+        self.leaks = leaks(store.manifest)  # [N]
         for (split, position), rows in self._rows.items():
             if not len(rows):
                 raise ConfigError(
@@ -67,6 +69,12 @@ class Curriculum:
     def test_counts(self) -> list[int]:
         """Return the number of test clips of each task."""
         return [len(self.rows("test", task.new)) for task in self.tasks]
+
+    def leak_free_counts(self) -> list[int]:
+        """Return the same without test clips that leak; empty where none does."""
+        if not self.leaks.any():
+            return []
+        return [int((~self.leaks[self.rows("test", task.new)]).sum()) for task in self.tasks]
 
 
 def _few(rows: NDArray[np.int64], config: Config, position: int) -> NDArray[np.int64]:

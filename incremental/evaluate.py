@@ -1,4 +1,4 @@
-"""One row of the accuracy matrix.
+"""What a network answers, and how often it is right.
 
 Shapes: N clips, B of a batch, D width, C classes seen so far.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -63,28 +65,28 @@ def accuracy(network: Network, clips: TokenSet, means: Tensor | None = None) -> 
     return float(right.sum()) / len(right)
 
 
-def count_answers(
+def answers(
     network: Network, parts: Iterable[TokenSet], means: Tensor | None = None
-) -> Tensor:
-    """Return the confusion matrix: clips of each true class, by the class answered.
+) -> NDArray[np.int64]:
+    """Return the class answered for each clip, [N], as a position in the learning order.
 
     Args:
         network: what is tested.
-        parts: the test clips of all classes seen, a part at a time.
+        parts: the clips, a part at a time.
         means: [C, D] of `class_means` to take the nearest of; without them the largest logit wins.
-
-    Returns:
-        [C, C] counts on the CPU, classes by position in the learning order.
     """
-    classes = network.classifier.classes
-    counts = torch.zeros(classes * classes, dtype=torch.int64)
-    for clips in parts:
-        pairs = clips.labels * classes + predict(network, clips, means)
-        counts += torch.bincount(pairs.cpu(), minlength=classes * classes)
-    return counts.view(classes, classes)
+    return torch.cat([predict(network, clips, means).cpu() for clips in parts]).numpy()
 
 
-def count_correct(answers: Tensor, tasks: Sequence[Task]) -> list[int]:
-    """Return how many clips of each task are classified rightly, from `count_answers`."""
-    right = answers.diagonal()
+def confusion(
+    true: NDArray[np.int64], answered: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Count clips by true class and class answered, [N] each, into [C, C]."""
+    pairs = np.bincount(true * classes + answered, minlength=classes * classes)
+    return pairs.reshape(classes, classes)
+
+
+def count_correct(counts: NDArray[np.int64], tasks: Sequence[Task]) -> list[int]:
+    """Return how many clips of each task are classified rightly, from `confusion`."""
+    right = counts.diagonal()
     return [int(right[task.new.start : task.new.stop].sum()) for task in tasks]

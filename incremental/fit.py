@@ -116,15 +116,17 @@ class Fit:
         sampler = self._sampler()
         self.network.train()
         totals: dict[str, Tensor] = {}
+        finite_steps: dict[str, Tensor] = {}
         for step, (index, new) in enumerate(sampler.epoch(torch.Generator().manual_seed(seed))):
             rate = learning_rate(self.config, epoch * sampler.steps + step, sampler.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             for name, term in self._step(index, new, optimizer):
                 totals[name] = totals.get(name, torch.zeros_like(term)) + term
-        means = {name: float(total) / sampler.steps for name, total in totals.items()}
-        self._refuse_non_finite(epoch, means)
-        return means
+                # Counted on the device: asking now would make every step wait for it.
+                finite_steps[name] = finite_steps.get(name, 0) + totals[name].isfinite()
+        self._refuse_non_finite(epoch, totals, finite_steps)
+        return {name: float(total) / sampler.steps for name, total in totals.items()}
 
     def _step(
         self, index: Tensor, new: int, optimizer: torch.optim.Optimizer
@@ -134,10 +136,13 @@ class Fit:
         with torch.no_grad():
             old = None if self.teacher is None else self.teacher(batch)
         terms = self.method.loss(batch, self.network(batch), old, self.task)
+        # A term that is switched off is left out: times zero, a NaN would still be a NaN.
+        terms = {name: term for name, term in terms.items() if self.config.losses[name]}
         weighted = [self.config.losses[name] * term for name, term in terms.items()]
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(weighted).sum().backward()
-        optimizer.step()
+        if weighted:
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(weighted).sum().backward()
+            optimizer.step()
         return ((name, term.detach()) for name, term in terms.items())
 
     def _sampler(self) -> Sampler:
@@ -149,14 +154,18 @@ class Fit:
             exemplar_batch_size=self.config.exemplar_batch_size,
         )
 
-    def _refuse_non_finite(self, epoch: int, losses: Mapping[str, float]) -> None:
-        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
-        if wrong:
-            raise NonFiniteLoss(
-                f"loss term {wrong[0]!r} became {losses[wrong[0]]} in task {self.task.index}, "
-                f"epoch {epoch} of {self.folder.path}: lower its weight with "
-                f"--set losses.{wrong[0]}=..., or the step with --set learning_rate=..."
-            )
+    def _refuse_non_finite(
+        self, epoch: int, totals: Mapping[str, Tensor], finite_steps: Mapping[str, Tensor]
+    ) -> None:
+        """Stop the run for the term that went wrong first; the weights spread it to the others."""
+        if all(math.isfinite(total) for total in totals.values()):
+            return
+        name = min(totals, key=lambda name: int(finite_steps[name]))
+        raise NonFiniteLoss(
+            f"loss term {name!r} became {float(totals[name])} in task {self.task.index}, "
+            f"epoch {epoch}, step {int(finite_steps[name])} of {self.folder.path}: lower its "
+            f"weight with --set losses.{name}=..., or the step with --set learning_rate=..."
+        )
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
         progress = self.progress

@@ -55,11 +55,11 @@ class RunFolder:
         write_results(self.path, results)
         self._state.unlink(missing_ok=True)
 
-    def weights(self, task: int) -> dict[str, Tensor]:
-        """Return the weights after a task."""
+    def weights(self, task: int, device: torch.device) -> dict[str, Tensor]:
+        """Return the weights after a task, on a device."""
         path = self._weights(task)
         try:
-            return load_file(path)
+            return {name: value.to(device) for name, value in load_file(path).items()}
         except Exception as error:  # safetensors raises its own type and OSError
             raise RunDamaged(
                 f"{path} cannot be read ({error}): delete {self.path} and train again"

@@ -39,6 +39,8 @@ def plan(
         rows = _table(request, table)
     else:
         raise ConfigError(f"table {table} chooses methods itself: leave --method out")
+    if memories and "memory" in request.settings:
+        raise ConfigError("give the memory with --memory or with --set, not both")
     sizes: list[Mapping[str, object]] = [{"memory": memory} for memory in memories] or [{}]
     return [
         replace(row, seed=seed, settings={**row.settings, **size})
@@ -57,7 +59,13 @@ def _table(request: Request, name: str) -> list[Request]:
         raise ConfigError(f"unknown table {name!r}; choose one of {', '.join(tables)}")
     if request.head is not None or request.modality != "av":
         raise ConfigError(f"table {name} chooses heads and modalities itself: leave them out")
-    rows = product(tables[name].get("protocols", [{}]), tables[name]["rows"])
+    protocols, own_rows = tables[name].get("protocols", [{}]), tables[name]["rows"]
+    chosen = {key for each in protocols for key in each}
+    chosen |= {key for row in own_rows for key in row.get("settings", {})}
+    clash = sorted(chosen & set(request.settings))
+    if clash:
+        raise ConfigError(f"table {name} chooses {clash[0]} itself: leave it out")
+    rows = product(protocols, own_rows)
     return [
         replace(request, **{**row, "settings": {**request.settings, **protocol, **own}})
         for protocol, row in rows

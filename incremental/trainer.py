@@ -18,8 +18,9 @@ from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import TokenSet
 from avcil.incremental.evaluate import (
     BATCH,
+    answers,
     class_means,
-    count_answers,
+    confusion,
     count_correct,
     unit_features,
 )
@@ -121,7 +122,7 @@ class Trainer:
             return self.network
         network = self._new_network()
         _grow(network, self.curriculum.tasks[task.index - 1])
-        network.load_state_dict(self.folder.weights(task.index - 1))
+        network.load_state_dict(self.folder.weights(task.index - 1, self.device))
         return network
 
     def _new_network(self) -> Network:
@@ -142,12 +143,26 @@ class Trainer:
         means = None
         if self.method.nearest_mean:
             means = class_means(self.network, self._load(self.memory.rows))
-        answers = count_answers(self.network, self._test_parts(task), means)
-        done = self.curriculum.tasks[: task.index + 1]
-        self.results.correct.append(count_correct(answers, done))
+        rows = self.curriculum.rows("test", task.seen)
+        answered = answers(self.network, self._parts(rows), means)
+        counts = self._count(task, rows, answered)
+        self.results.correct.append(count_correct(counts, self._done(task)))
+        if self.results.leak_free_total:
+            kept = ~self.curriculum.leaks[rows]
+            counts_kept = self._count(task, rows[kept], answered[kept])
+            self.results.leak_free_correct.append(count_correct(counts_kept, self._done(task)))
         if self.results.complete:
-            self.results.confusion = answers.tolist()
+            self.results.confusion = counts.tolist()
             self._keep_guidance()
+
+    def _count(
+        self, task: Task, rows: NDArray[np.int64], answered: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        true = self.curriculum.positions[self.store.manifest.labels[rows]]
+        return confusion(true, answered, len(task.seen))
+
+    def _done(self, task: Task) -> list[Task]:
+        return self.curriculum.tasks[: task.index + 1]
 
     def _keep_guidance(self) -> None:
         assert self.network is not None
@@ -182,8 +197,7 @@ class Trainer:
     def _load(self, rows: NDArray[np.int64]) -> TokenSet:
         return TokenSet.load(self.store, rows, self.curriculum.positions, self.device)
 
-    def _test_parts(self, task: Task) -> Iterator[TokenSet]:
-        rows = self.curriculum.rows("test", task.seen)
+    def _parts(self, rows: NDArray[np.int64]) -> Iterator[TokenSet]:
         for start in range(0, len(rows), TEST_PART):
             yield self._load(rows[start : start + TEST_PART])
 
@@ -208,11 +222,13 @@ class Trainer:
     def _recall(self) -> Memory:
         """Rebuild the memory from the ids that the results list, which keep its order."""
         memory = Memory(self.config.memory, self.config.memory_per_class)
-        if self.results.exemplars:
+        if self.results.exemplars and self._replays_exemplars:
             row_of = {clip: row for row, clip in enumerate(self.store.manifest.ids)}
             rows = np.array([row_of[clip] for clip in self.results.exemplars[-1]], np.int64)
             places = self.curriculum.positions[self.store.manifest.labels[rows]]
-            memory.chosen = {int(place): rows[places == place] for place in np.unique(places)}
+            # Classes without a clip count too: the quota is shared by all classes seen.
+            seen = self.curriculum.tasks[len(self.results.exemplars) - 1].seen
+            memory.chosen = {place: rows[places == place] for place in seen}
         return memory
 
 

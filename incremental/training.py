@@ -119,6 +119,7 @@ def new_results(store: FeatureStore, curriculum: Curriculum, device: torch.devic
         ),
         tasks=curriculum.class_names(),
         total=curriculum.test_counts(),
+        leak_free_total=curriculum.leak_free_counts(),
         versions={
             "avcil": version("avcil"),
             "torch": torch.__version__,

@@ -46,13 +46,31 @@ def toy_tokens(label: int, rng: np.random.Generator) -> Tokens:
     return Tokens(visual, audio)
 
 
-def write_toy_cache(path: Path) -> Path:
-    manifest, rng = toy_manifest(), np.random.default_rng(0)
+def write_toy_cache(path: Path, manifest: Manifest | None = None) -> Path:
+    manifest, rng = manifest or toy_manifest(), np.random.default_rng(0)
     with CacheWriter.open(path, manifest, TOY) as writer:
         for shard in writer.pending():
             clips = [toy_tokens(int(manifest.labels[row]), rng) for row in writer.rows(shard)]
             writer.commit(shard, clips)
     return path
+
+
+def leaking_manifest() -> Manifest:
+    """Clips of two seconds a video; of each class, the first test clip's video is trained on."""
+    clips: list[tuple[Split, int, str]] = []
+    for split, count in COUNTS.items():
+        for label in range(len(CLASSES)):
+            for number in range(count):
+                leaks = split == "test" and number == 0
+                video = f"{label:02d}{'train' if leaks else split:_<5}{number:04d}"
+                clips.append((split, label, f"{video}_{0 if split == 'train' else 1:06d}"))
+    return Manifest.of("vs100", CLASSES, clips)
+
+
+@pytest.fixture(scope="session")
+def leaking_store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    path = tmp_path_factory.mktemp("leaking") / "features.zarr"
+    return FeatureStore.open(write_toy_cache(path, leaking_manifest()))
 
 
 @pytest.fixture(scope="session")

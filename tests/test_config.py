@@ -31,6 +31,11 @@ def test_zero_and_zero_point_zero_name_the_same_run() -> None:
         ("guided", {"epochs": 0}, "epochs must be at least 1, not 0"),
         ("guided", {"seed": 1}, "seed is not set with --set"),
         ("guided", {"selection": "best"}, "selection cannot be 'best'; it takes one of random"),
+        ("guided", {"head": "guided"}, "'head' is no setting: head is a group, such as head.width"),
+        ("guided", {"method": "lwf"}, "'method' is no setting: method is a group"),
+        ("guided", {"losses": 0}, "'losses' is no setting: losses is a group, such as losses.kd"),
+        ("guided", {"losses.kd.x": 1}, "'losses.kd.x' is no setting"),
+        ("guided", {"epochs.x": 1}, "'epochs.x' is no setting"),
         ("gided", {}, "unknown method 'gided'; choose from guided, finetune"),
     ],
 )
@@ -54,3 +59,8 @@ def test_methods_choose_exemplars_their_own_way() -> None:
         "icarl-fc": "herding",
         "afc-nme": "herding",
     }
+
+
+def test_a_method_that_trains_no_head_takes_both_modalities() -> None:
+    with pytest.raises(ConfigError, match=r"'slda' trains no head .* leave --modality audio out"):
+        resolve(Request(method="slda", modality="audio"), SUBJECT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +280,8 @@ def test_every_data_set_says_what_it_is() -> None:
 def test_test_clips_from_the_videos_of_training_clips_are_found(tmp_path: Path) -> None:
     rows = [("aaaaaaaaaaa_1", "train"), ("aaaaaaaaaaa_9", "test"), ("bbbbbbbbbbb_1", "test")]
     text = "path,label,split\n" + "".join(f"{clip},x,{split}\n" for clip, split in rows)
-    assert shared_sources(table(tmp_path, text)) == ["aaaaaaaaaaa_9"]
+    clips = replace(table(tmp_path, text), name="vs100")
+    assert shared_sources(clips) == ["aaaaaaaaaaa_9"]
 
 
 def test_the_command_counts_what_is_on_disk_and_says_what_is_missing(

@@ -46,9 +46,12 @@ def test_recipe_avcil_has_the_published_epochs(method: str, epochs: dict[str, in
         assert resolved(method, dataset, recipe="avcil").epochs == expected
 
 
-def test_recipe_avcil_has_the_published_weights_of_the_contrastive_terms() -> None:
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_avcil_has_the_published_weights_of_the_contrastive_terms_in_every_recipe(
+    recipe: str,
+) -> None:
     for dataset, expected in {"ave": 0.5, "ks": 0.1, "vs100": 0.1}.items():
-        losses = resolved("avcil", dataset, recipe="avcil").losses
+        losses = resolved("avcil", dataset, recipe=recipe).losses
         assert (losses["instance"], losses["class"]) == (expected, 1.0)
 
 
@@ -125,3 +128,12 @@ def test_a_table_and_a_modality_are_refused() -> None:
 def test_a_table_and_a_method_are_refused() -> None:
     with pytest.raises(ConfigError, match="table 2 chooses methods itself"):
         plan(Request(), methods="lwf", table="2")
+
+
+def test_a_table_and_a_setting_that_it_chooses_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"table 4 chooses tasks itself"):
+        plan(Request(settings={"tasks": 14}), table="4")
+    with pytest.raises(ConfigError, match=r"table 2 chooses losses.kd itself"):
+        plan(Request(settings={"losses.kd": 0.3}), table="2")
+    with pytest.raises(ConfigError, match="--memory or with --set"):
+        plan(Request(settings={"memory": 100}), memories=[170])

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from avcil.cache.reader import FeatureStore
+from avcil.cache.sources import leaks
 from avcil.incremental.config import Config, Request
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.errors import ConfigError, NonFiniteLoss, RunDamaged
+from avcil.incremental.folder import RunFolder
 from avcil.incremental.guidance import find_videos
 from avcil.incremental.report.attention import kept_attention
-from avcil.incremental.results import read_run
+from avcil.incremental.results import read_metrics, read_run
 from avcil.incremental.training import resolve_all, train
 from avcil.progress import Bar
 
@@ -138,6 +141,62 @@ def test_the_confusion_matrix_agrees_with_the_last_row(
     assert confusion.sum(axis=1).tolist() == [5] * 6
     assert confusion.sum() > confusion.trace() > 0
     assert confusion.diagonal().reshape(3, 2).sum(axis=1).tolist() == results.correct[-1]
+
+
+def test_accuracy_is_counted_without_test_clips_whose_video_was_trained_on(
+    leaking_store: FeatureStore, tmp_path: Path
+) -> None:
+    store = leaking_store
+    assert leaks(store.manifest).sum() == 6
+    (folder,) = train(store, configs(store, "joint", epochs=10), tmp_path)
+    results = read_run(folder).results
+    assert results.leak_free_total == [8, 8, 8]
+    for every, kept in zip(results.correct, results.leak_free_correct, strict=True):
+        assert all(0 <= a - b <= 2 for a, b in zip(every, kept, strict=True))
+    assert results.leak_free_correct != results.correct
+
+
+def test_nothing_leaks_where_ids_do_not_tell_the_video(toy_store: FeatureStore) -> None:
+    assert not leaks(toy_store.manifest).any()
+
+
+def test_a_memory_too_small_for_all_classes_is_the_same_after_a_resume(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    settings = {"tasks": 6, "memory": 4, "epochs": 1}
+    (whole,) = train(toy_store, configs(toy_store, **settings), tmp_path / "whole")
+    assert [len(ids) for ids in read_run(whole).results.exemplars] == [4, 4, 3, 4, 0, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("avcil.incremental.training.track", lambda *_: _Constant(Interrupter(5)))
+        with pytest.raises(KeyboardInterrupt):
+            train(toy_store, configs(toy_store, **settings), tmp_path / "cut")
+    (cut,) = train(toy_store, configs(toy_store, **settings), tmp_path / "cut")
+    assert read_run(cut).results.exemplars == read_run(whole).results.exemplars
+    assert matrix(cut) == matrix(whole)
+
+
+def test_weights_are_read_to_the_device_they_are_for(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    """Tensors that a method noted would otherwise stay behind on the CPU."""
+    run = configs(toy_store, "afc-lsc", epochs=1)
+    train(toy_store, run, tmp_path)
+    weights = RunFolder.of(tmp_path, run[0]).weights(2, torch.device("meta"))
+    assert {value.device.type for value in weights.values()} == {"meta"}
+
+
+def test_a_term_that_is_switched_off_cannot_stop_the_run(
+    toy_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "avcil.incremental.methods.guided.task_distillation",
+        lambda new, *_: new.sum() * torch.nan,
+    )
+    (folder,) = train(toy_store, configs(toy_store, **{"losses.kd": 0}), tmp_path)
+    logged = {term for epoch in read_metrics(folder) for term in epoch.losses}
+    assert logged == {"ce", "feature"}
+    with pytest.raises(NonFiniteLoss, match="'kd' became nan in task 1"):
+        train(toy_store, configs(toy_store), tmp_path)
 
 
 def test_a_run_keeps_which_sounds_guided_which_frames(

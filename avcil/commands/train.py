@@ -96,7 +96,10 @@ def train(
     )
     configs = resolve_all(store, requests)
     if show_config:
-        _show(configs[0].plain())
+        for config in configs:
+            if len(configs) > 1:
+                typer.echo(f"# {config.run_name}")
+            _show(config.plain())
         return
     for folder in train_all(store, configs, runs, device):
         typer.echo(folder)

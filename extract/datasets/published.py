@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from avcil.cache.sources import leaks
 from avcil.extract.datasets.base import Clip, Dataset, Where
 from avcil.extract.datasets.lists import (
     DICTIONARIES,
@@ -101,13 +102,8 @@ def shared_sources(dataset: Dataset) -> list[str]:
 
     Of VGGSound-100 they are 1,627 of 5,000: a figure without them is the honest one.
     """
-    seen = {source(clip.id) for clip in dataset.clips if clip.split == "train"}
-    return [clip.id for clip in dataset.clips if clip.split == "test" and source(clip.id) in seen]
-
-
-def source(clip_id: str) -> str:
-    """Return the YouTube id, which is 11 characters, of a clip's id."""
-    return clip_id[:11]
+    manifest = dataset.manifest()
+    return [manifest.ids[row] for row in leaks(manifest).nonzero()[0]]
 
 
 def kinetics_id(stem: str) -> str:

@@ -118,11 +118,11 @@ class ProxyClassifier(Classifier):
     def imprint(self, features: Sequence[Tensor]) -> None:
         """Put the new proxies at the centres of the new classes' features, [clips, D] each.
 
-        Their length is the mean length of the old proxies.
+        Each centre is multiplied by the mean length of the old proxies, so that a class whose clips
+        differ much starts with shorter ones.
         """
         centres = [kmeans(functional.normalize(each), self.proxies) for each in features]
-        length = self.old.norm(dim=2).mean()
-        self.new.copy_(length * functional.normalize(torch.stack(centres), dim=2))
+        self.new.copy_(self.old.norm(dim=2).mean() * torch.stack(centres))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits [B, C] of features [B, D]."""
