@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from avcil.incremental.errors import ConfigError
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.methods import METHODS, make_method
 from avcil.incremental.methods.base import Replay
-from avcil.incremental.results import read_metrics, read_run, write_results
+from avcil.incremental.results import Epoch, read_metrics, read_run, write_results
 from avcil.incremental.training import resolve_all, train
 
 SMALL: dict[str, object] = {
@@ -41,6 +43,22 @@ def config(store: FeatureStore, method: str, /, **settings: object) -> Config:
 def run(store: FeatureStore, method: str, runs: Path, /, **settings: object) -> Path:
     (folder,) = train(store, [config(store, method, **settings)], runs, "cpu")
     return folder
+
+
+def last_task(folder: Path) -> list[Epoch]:
+    """What the epochs of the last of three tasks measured."""
+    return [epoch for epoch in read_metrics(folder) if epoch.task == 2]
+
+
+class PatchStore:
+    """A store whose visual tokens are two patches a frame; with one, spatial attention is 1."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        self.encoding = replace(store.encoding, tokens_per_frame=2)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
 
 
 def back_to_task(folder: Path, done: int) -> None:
@@ -102,9 +120,13 @@ class TestEveryTrainedMethod:
     def test_training_lowers_the_loss(
         self, method: str, toy_store: FeatureStore, tmp_path: Path
     ) -> None:
-        folder = run(toy_store, method, tmp_path, tasks=1, epochs=4)
-        totals = [sum(epoch.losses.values()) for epoch in read_metrics(folder)]
-        assert totals[-1] < totals[0]
+        """In the last task, where every term takes part."""
+        weights = config(toy_store, method, epochs=6).losses
+        epochs = last_task(run(toy_store, method, tmp_path, epochs=6))
+        first, *_, last = (
+            sum(weights[name] * value for name, value in epoch.losses.items()) for epoch in epochs
+        )
+        assert last < first
 
     def test_every_term_is_finite_and_appears_once_there_is_an_old_network(
         self, method: str, toy_store: FeatureStore, tmp_path: Path
@@ -124,6 +146,21 @@ class TestEveryTrainedMethod:
         last = "task-2.safetensors"
         assert (cut / last).read_bytes() == (whole / last).read_bytes()
         assert read_run(cut).results.correct == read_run(whole).results.correct
+
+
+@pytest.mark.parametrize(
+    ("method", "term"),
+    [(name, term) for name in TRAINED for term in METHODS[name].terms if term not in ("ce", "nca")],
+)
+def test_a_term_that_weighs_much_ends_lower(
+    method: str, term: str, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    store = cast(FeatureStore, PatchStore(toy_store)) if term == "spatial" else toy_store
+    ends = {}
+    for weight in (1e-3, 50.0):
+        folder = run(store, method, tmp_path, **{"epochs": 3, f"losses.{term}": weight})
+        ends[weight] = last_task(folder)[-1].losses[term]
+    assert ends[50.0] < ends[1e-3]
 
 
 @pytest.mark.parametrize("method", ["finetune", "guided", "icarl-nme", "afc-lsc"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +128,18 @@ def test_imprinting_puts_proxies_on_the_clusters_of_a_class() -> None:
     torch.testing.assert_close(found.norm(dim=1), length.expand(3))
 
 
+def test_imprinting_shortens_the_proxy_of_a_class_that_is_spread() -> None:
+    """The mean of two unit vectors 60 degrees apart is cos 30 degrees long."""
+    classifier = ProxyClassifier(2, proxies=1)
+    grown(classifier, 2, 1)
+    half = math.pi / 6
+    clips = torch.tensor([[math.cos(half), math.sin(half)], [math.cos(half), -math.sin(half)]])
+    classifier.imprint([clips])
+    length = classifier.old.norm(dim=2).mean()
+    expected = torch.stack([length * math.cos(half), torch.tensor(0.0)])
+    torch.testing.assert_close(classifier.new.detach()[0, 0], expected)
+
+
 def test_kmeans_centres_are_the_means_of_their_nearest_points() -> None:
     points = doubles(60, 3)
     centres = kmeans(points, 4)
@@ -226,8 +241,9 @@ def test_avcil_attention_of_padding_is_the_same_whatever_the_padding_holds() -> 
 # --- importance, herding, nearest mean ----------------------------------------------------------
 
 
-def network(head: str) -> Network:
-    made = Network(head, head_options(head, {"width": 16}), ENCODING, LinearClassifier)
+def network(head: str, **options: object) -> Network:
+    settings = {"width": 16, **options}
+    made = Network(head, head_options(head, settings), ENCODING, LinearClassifier)
     made.classifier.grow(3)
     return made.eval()
 
@@ -237,40 +253,62 @@ def clips(count: int = 4) -> Batch:
     return Batch(torch.randn(count, 6, 5), torch.randn(count, 3, 4), None, None, labels, count)
 
 
-def test_importance_is_the_share_of_the_gradient_of_the_last_layer() -> None:
-    """With logits W h + b the gradient at h of clip b is W^T times that at the logits."""
-    net, batch = network("concat"), clips()
-    assert layer_importance(net, iter([batch]), neighbourhood_loss).tolist() == [1.0]
-    net = network("avcil")
-    shares = layer_importance(net, iter([batch]), neighbourhood_loss)
-    # f = f_a + f_v: audio, video and their sum have the same gradient
+def test_streams_that_are_added_share_their_importance_evenly() -> None:
+    """AV-CIL's f = f_a + f_v: audio, video and their sum have the same gradient."""
+    shares = layer_importance(network("avcil"), iter([clips()]), neighbourhood_loss)
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3))
 
 
-def test_importance_of_tokens_is_that_of_moving_them_all_alike() -> None:
-    net, batch = network("guided"), clips(1)
-    shares = layer_importance(net, iter([batch]), neighbourhood_loss)
-    block, step = net.head.get_submodule("self.0"), 1e-2
-    gradients = []
+@pytest.mark.parametrize("size", [3, 2, 1])
+def test_importance_is_the_share_of_the_norms_of_each_clips_gradient(size: int) -> None:
+    """By differences: a layer's tokens all move alike, and norms are added clip by clip."""
+    net, batch = network("guided", input_norm="none"), clips(3)
+    # The second layer matters the less, the larger its input: each clip has its own shares.
+    batch = replace(batch, visual=torch.tensor([0.3, 3.0, 30.0])[:, None, None] * batch.visual)
+    with torch.no_grad():
+        for weight in net.head.get_submodule("self.0").parameters():
+            weight.mul_(2.0)
+    parts = [
+        replace(
+            batch,
+            visual=batch.visual[start : start + size],
+            audio=batch.audio[start : start + size],
+            labels=batch.labels[start : start + size],
+        )
+        for start in range(0, 3, size)
+    ]
+    shares = layer_importance(net, iter(parts), neighbourhood_loss)
+    slopes = torch.stack([differences(net, name, batch) for name in ("cross.0", "self.0")])
+    each = slopes.norm(dim=2).sum(1)  # of [layers, clips, width]
+    torch.testing.assert_close(shares, each / each.sum(), atol=1e-3, rtol=0)
+    together = slopes.flatten(1).norm(dim=1)
+    mean = slopes.sum(1).norm(dim=1)
+    for wrong in (together, mean):
+        assert (wrong / wrong.sum() - shares).abs().max() > 5e-3
 
-    def loss_when(shift: Tensor, layer: int) -> float:
-        def move(module: object, args: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
-            return tokens + shift
 
-        target = net.head.get_submodule("cross.0") if layer == 0 else block
-        handle = target.register_forward_hook(move)
-        logits = net(batch).logits
-        handle.remove()
-        return float(neighbourhood_loss(logits, batch.labels).detach())
-
-    for layer in (0, 1):
-        unit = torch.eye(16)
-        slopes = [
-            (loss_when(step * e, layer) - loss_when(-step * e, layer)) / (2 * step) for e in unit
-        ]
-        gradients.append(float(np.linalg.norm(slopes)))
-    expected = torch.tensor(gradients) / sum(gradients)
-    torch.testing.assert_close(shares, expected, atol=1e-3, rtol=0)
+def differences(net: Network, layer: str, batch: Batch) -> Tensor:
+    """Slopes of each clip's loss as all tokens of a layer move along each axis, [B, D]."""
+    step, columns = 1e-2, []
+    for axis in torch.eye(16):
+        ends = []
+        for shift in (step * axis, -step * axis):
+            handle = net.head.get_submodule(layer).register_forward_hook(
+                lambda _module, _args, tokens, shift=shift: tokens + shift
+            )
+            with torch.no_grad():
+                logits = net(batch).logits
+            handle.remove()
+            ends.append(
+                torch.stack(
+                    [
+                        neighbourhood_loss(logits[i : i + 1], batch.labels[i : i + 1])
+                        for i in range(len(logits))
+                    ]
+                )
+            )
+        columns.append((ends[0] - ends[1]) / (2 * step))
+    return torch.stack(columns, dim=1)
 
 
 def test_herding_takes_the_clip_that_brings_the_mean_nearest_and_none_twice() -> None:
