@@ -66,11 +66,11 @@ class Curriculum:
         positions = range(min(EXAMPLES, len(self.labels)))
         return np.array([self._rows["test", position][0] for position in positions], np.int64)
 
-    def test_counts(self) -> list[int]:
+    def clips_to_test(self) -> list[int]:
         """Return the number of test clips of each task."""
         return [len(self.rows("test", task.new)) for task in self.tasks]
 
-    def leak_free_counts(self) -> list[int]:
+    def leak_free_clips_to_test(self) -> list[int]:
         """Return the same without test clips that leak; empty where none does."""
         if not self.leaks.any():
             return []

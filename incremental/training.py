@@ -118,8 +118,8 @@ def new_results(store: FeatureStore, curriculum: Curriculum, device: torch.devic
             clips=len(manifest),
         ),
         tasks=curriculum.class_names(),
-        total=curriculum.test_counts(),
-        leak_free_total=curriculum.leak_free_counts(),
+        total=curriculum.clips_to_test(),
+        leak_free_total=curriculum.leak_free_clips_to_test(),
         versions={
             "avcil": version("avcil"),
             "torch": torch.__version__,

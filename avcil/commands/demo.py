@@ -52,7 +52,7 @@ def demo(data: DATA = Path("data"), runs: RUNS = Path("runs")) -> None:
 
 NEXT = """
 What next:
-  avcil train --dataset demo --modality audio{data}        the head hears but does not see
+  avcil train --dataset demo --modality audio{data}         the head hears but does not see
   avcil extract --dataset folder --videos DIR         your own clips, DIR/<split>/<class>/*.mp4
   avcil train --help                                  methods, heads, recipes, every setting"""
 

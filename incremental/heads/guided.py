@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
+from avcil.incremental.heads.base import Batch, Encoded, Head
 from avcil.incremental.heads.layers import (
     Attention,
+    AttentionOptions,
     FeedForward,
     Gate,
-    Pool,
     PositionEmbedding,
-    Positions,
     SelfBlock,
     make_pool,
     masked_mean,
@@ -27,19 +26,12 @@ from avcil.incremental.heads.layers import (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GuidedOptions(HeadOptions):
+class GuidedOptions(AttentionOptions):
     """Options of the guided head."""
 
-    heads: int = 8
-    layers: int = 1
-    """Repetitions of equations (1) and (2)."""
-    expansion: int = 4
-    """Width of the feed-forward layers over D."""
-    positions: Positions = "none"
     gate: Gate = "none"
     """`tanh` scales what audio adds by a learned gate that starts closed (Jeong et al., AVIGATE,
     CVPR 2025)."""
-    pool: Pool = "mean"
     audio_norm: bool = True
     """LayerNorm on the audio tokens that are attended to."""
 

@@ -6,6 +6,7 @@ Shapes: B clips, T query tokens, S memory tokens, D width.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,10 +14,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.heads.base import HeadOptions
 
 Positions = Literal["none", "learned", "sinusoidal"]
 Pool = Literal["mean", "attention"]
 Gate = Literal["none", "tanh"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionOptions(HeadOptions):
+    """Options of every head that attends."""
+
+    heads: int = 8
+    layers: int = 1
+    """Repetitions of the head's blocks; of the guided head, of equations (1) and (2)."""
+    expansion: int = 4
+    """Width of the feed-forward layers over D."""
+    positions: Positions = "none"
+    pool: Pool = "mean"
 
 
 class InputNorm(nn.Module):

@@ -18,9 +18,9 @@ from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions, Outp
 from avcil.incremental.heads.classifiers import Classifier
 from avcil.incremental.heads.concat import ConcatHead, ConcatOptions
 from avcil.incremental.heads.guided import GuidedHead, GuidedOptions
-from avcil.incremental.heads.layers import InputNorm
+from avcil.incremental.heads.layers import AttentionOptions, InputNorm
 from avcil.incremental.heads.mean import MeanHead
-from avcil.incremental.heads.unimodal import UnimodalHead, UnimodalOptions
+from avcil.incremental.heads.unimodal import UnimodalHead
 from avcil.incremental.options import build_options
 
 
@@ -43,8 +43,8 @@ def _audio(encoding: Encoding) -> tuple[int, int]:
 HEADS: dict[str, HeadEntry] = {
     "guided": HeadEntry(GuidedOptions, lambda o, e: GuidedHead(o, _visual(e), _audio(e))),
     "concat": HeadEntry(ConcatOptions, lambda o, e: ConcatHead(o, _visual(e), _audio(e))),
-    "audio": HeadEntry(UnimodalOptions, lambda o, e: UnimodalHead(o, "audio", _audio(e))),
-    "visual": HeadEntry(UnimodalOptions, lambda o, e: UnimodalHead(o, "visual", _visual(e))),
+    "audio": HeadEntry(AttentionOptions, lambda o, e: UnimodalHead(o, "audio", _audio(e))),
+    "visual": HeadEntry(AttentionOptions, lambda o, e: UnimodalHead(o, "visual", _visual(e))),
     "avcil": HeadEntry(
         AVCILOptions, lambda o, e: AVCILHead(o, _visual(e), _audio(e), e.tokens_per_frame)
     ),

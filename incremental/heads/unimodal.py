@@ -5,39 +5,25 @@ Shapes: B clips, T tokens, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
-from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
+from avcil.incremental.heads.base import Batch, Encoded, Head
 from avcil.incremental.heads.layers import (
-    Pool,
+    AttentionOptions,
     PositionEmbedding,
-    Positions,
     SelfBlock,
     make_pool,
     masked_mean,
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UnimodalOptions(HeadOptions):
-    """Options of the heads that see one modality."""
-
-    heads: int = 8
-    layers: int = 1
-    expansion: int = 4
-    """Width of the feed-forward layers over D."""
-    positions: Positions = "none"
-    pool: Pool = "mean"
-
-
 class UnimodalHead(Head):
     """Tokens of one modality through projection, self-attention and pooling."""
 
     def __init__(
-        self, options: UnimodalOptions, modality: Literal["visual", "audio"], size: tuple[int, int]
+        self, options: AttentionOptions, modality: Literal["visual", "audio"], size: tuple[int, int]
     ) -> None:
         """Build the head for tokens (T, channels) of one modality."""
         super().__init__()
