@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
+from avcil.atomic import replace_file
 from avcil.cache.layout import (
     RECORDS,
     ROOT,
@@ -23,7 +24,7 @@ from avcil.cache.layout import (
     manifest_digest,
 )
 from avcil.cache.numbers import ArraySpec
-from avcil.cache.records import Status, replace_file
+from avcil.cache.records import Status
 from avcil.cache.schema import SPLITS, Encoding, Manifest, Storage
 
 ZSTD_LEVEL = 1

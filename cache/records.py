@@ -8,11 +8,9 @@ the one that was committed (a copy of another, an older version) is found out as
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from pathlib import Path
 
 import google_crc32c
 
@@ -92,27 +90,3 @@ def _damaged(where: str, shard: int, what: str) -> ShardDamaged:
         f"{where}/{record_key(shard)}: the record of shard {shard} is damaged: {what}; run "
         "`avcil cache verify --repair`, then `avcil extract` again"
     )
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file so that it has either its old or its new content, even after a crash."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from zarr.storage import LocalStore
 
+from avcil.atomic import replace_file
 from avcil.cache.creation import PER_SHARD, create_small
 from avcil.cache.files import Files, local_folder
 from avcil.cache.layout import LOCK, RECORDS, ROOT, Header
@@ -20,7 +21,6 @@ from avcil.cache.records import (
     dump_record,
     record_key,
     recorded_shards,
-    replace_file,
 )
 from avcil.cache.schema import ShardDamaged
 from avcil.cache.verify import Damage, Report, open_small, verify

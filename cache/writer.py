@@ -19,6 +19,7 @@ from typing import Any, Self
 import zarr
 from zarr.storage import LocalStore
 
+from avcil.atomic import replace_file, sync_folder
 from avcil.cache.block import Block
 from avcil.cache.comparison import check_same
 from avcil.cache.creation import create, new_header
@@ -33,7 +34,7 @@ from avcil.cache.opening import (
     read_rows,
     unfinished_shards,
 )
-from avcil.cache.records import Record, Status, dump_record, record_key, replace_file, sync_folder
+from avcil.cache.records import Record, Status, dump_record, record_key
 from avcil.cache.schema import (
     CacheUnwritable,
     Encoding,

@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from avcil.atomic import replace_file
 from avcil.incremental.config import Config
 from avcil.incremental.errors import RunDamaged
-from avcil.incremental.results import Results, read_run, write_json, write_results, write_whole
+from avcil.incremental.results import Results, read_run, write_json, write_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class RunFolder:
     def finish_task(self, task: int, weights: Mapping[str, Tensor], results: Results) -> None:
         """Keep a task's weights and results, and drop its resume point."""
         stored = save({name: value.contiguous() for name, value in weights.items()})
-        write_whole(self._weights(task), stored)  # save_file's own are for their owner alone
+        replace_file(self._weights(task), stored)  # save_file's own are for their owner alone
         write_results(self.path, results)
         self._state.unlink(missing_ok=True)
 
@@ -96,7 +97,7 @@ class RunFolder:
             if (line["task"], line["epoch"]) >= (task, epoch):
                 break
             kept.append(text + "\n")
-        write_whole(self._metrics, "".join(kept).encode())
+        replace_file(self._metrics, "".join(kept).encode())
 
     @property
     def _state(self) -> Path:

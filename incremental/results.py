@@ -9,13 +9,13 @@ Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from avcil.atomic import replace_file
 from avcil.incremental.errors import RunDamaged
 
 FORMAT = 1
@@ -186,24 +186,7 @@ def write_results(folder: Path, results: Results) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Replace a JSON file in one step: a reader sees the old text or the new one, whole."""
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file in one step; the umask says who may read it, as of any other file.
-
-    What a kill leaves behind is one `.NAME.partial`, which the next write takes over.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    replace_file(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
 
 def read_run(folder: Path) -> Run:

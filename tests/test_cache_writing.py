@@ -232,9 +232,10 @@ def test_a_forked_child_does_not_hold_the_lock_of_its_dead_parent(tmp_path: Path
         "import os, time\n    if os.fork() == 0: time.sleep(30)\n    os.kill(os.getpid(), 9)\n"
         "    for shard in",
     )
-    subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "c")],
         check=False,
         stdout=subprocess.DEVNULL,
     )
+    assert child.returncode == -signal.SIGKILL
     write_sample(tmp_path / "c")
