@@ -58,18 +58,20 @@ class AudioTower(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Map waveforms of equal length [B, S] to tokens [B, ceil(S / hop), D]."""
-        tokens: Tensor = self.projection(self.encoder(self._padded(waveforms)[:, None]))
+        padded = reflected(waveforms, self.hop)
+        tokens: Tensor = self.projection(self.encoder(padded[:, None]))
         return tokens.transpose(1, 2)
 
-    def _padded(self, waveforms: Tensor) -> Tensor:
-        """Reflect at the end up to a multiple of the hop; [B, S] -> [B, S']."""
-        missing = -waveforms.shape[-1] % self.hop
-        # A reflection needs more samples than it adds; what is shorter is silence first.
-        silence = max(0, missing + 1 - waveforms.shape[-1])
-        if silence:
-            waveforms = functional.pad(waveforms, (0, silence))
-            missing = -waveforms.shape[-1] % self.hop
-        return functional.pad(waveforms, (0, missing), mode="reflect")
+
+def reflected(waveforms: Tensor, hop: int) -> Tensor:
+    """Reflect at the end up to a multiple of the hop; [B, S] -> [B, S']."""
+    missing = -waveforms.shape[-1] % hop
+    # A reflection needs more samples than it adds; what is shorter is silence first.
+    silence = max(0, missing + 1 - waveforms.shape[-1])
+    if silence:
+        waveforms = functional.pad(waveforms, (0, silence))
+        missing = -waveforms.shape[-1] % hop
+    return functional.pad(waveforms, (0, missing), mode="reflect")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +90,7 @@ class TowerEncoder(Encoder):
         self, towers: Towers, vision: VisionTower, audio: AudioTower, device: torch.device
     ) -> None:
         self._towers, self._device = towers, device
-        self._weights = _digest(vision, audio)
+        self._weights = weights_digest(vision, audio)
         self._vision = vision.eval().requires_grad_(False).to(device)
         self._audio = audio.eval().requires_grad_(False).to(device)
 
@@ -133,7 +135,7 @@ class TowerEncoder(Encoder):
         return Tokens(visual=visual[clip.frame_index], audio=heard[0].float().cpu().numpy())
 
 
-def _digest(*modules: nn.Module) -> str:
+def weights_digest(*modules: nn.Module) -> str:
     """Hash every tensor of the modules: name, type, shape and bytes."""
     digest = hashlib.sha256()
     for number, module in enumerate(modules):
