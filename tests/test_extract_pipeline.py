@@ -23,7 +23,8 @@ from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders.base import Encoder, Media
 from avcil.extract.errors import TooManyFailures
 from avcil.extract.media import Sampling
-from avcil.extract.pipeline import Settings, extract
+from avcil.extract.pipeline import extract
+from avcil.extract.settings import Settings
 from avcil.extract.workers import Decoders
 
 SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=2, shard_clips=4)

@@ -105,7 +105,8 @@ def extract(
     ```
     """
     from avcil.extract.datasets import Where, benchmark
-    from avcil.extract.pipeline import Settings, extract
+    from avcil.extract.pipeline import extract
+    from avcil.extract.settings import Settings
 
     known, torch_device = benchmark(dataset), _device(device)
     settings = Settings(

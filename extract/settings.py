@@ -1,0 +1,36 @@
+"""How to extract: what the pipeline is told besides clips, encoder and cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avcil.cache.schema import Storage
+from avcil.extract.media import Sampling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How to extract; nothing here but `seconds` and `visual_rate_hz` changes a token."""
+
+    seconds: float
+    """Nominal length of a clip."""
+    visual_rate_hz: float
+    """Frames that become visual tokens, a second."""
+    workers: int = 2
+    """Processes that decode."""
+    max_failures: float = 0.05
+    """Share of the clips that may fail before the rest is given up."""
+    tolerated_failures: int = 20
+    """So many clips may fail however few there are."""
+    shard_clips: int | None = None
+    """Clips a shard; left out, the cache chooses."""
+    storage: Storage | None = None
+    """How numbers lie on disk; left out, that of the cache or float16."""
+    retry_failed: bool = False
+    """Try the clips again that failed in an earlier run."""
+
+    def sampling(self, sample_rate: int) -> Sampling:
+        """Return what to take from each file for an encoder that hears this many samples/s."""
+        return Sampling(
+            seconds=self.seconds, visual_rate_hz=self.visual_rate_hz, sample_rate=sample_rate
+        )
