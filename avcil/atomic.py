@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Replace a file in one step, durably; the umask says who may read it, as of any other file.
 
     What a kill leaves behind is one `.NAME.partial`, which the next write takes over.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
@@ -29,47 +29,71 @@ def console() -> Console:
 
 def log(message: str) -> None:
     """Print one line for the user, above the bar if one is shown."""
-    console().print(message, markup=False)
+    if _listener is None:
+        console().print(message, markup=False)
+    else:
+        _listener(message)
+
+
+_listener: Callable[[str], None] | None = None
+
+
+def pass_on(listener: Callable[[str], None] | None) -> None:
+    """Let messages of this process go to `listener`, where another process shows them."""
+    global _listener
+    _listener = listener
 
 
 class Bar(Protocol):
     """What a job tells about its progress."""
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        """Add finished units; `note` replaces the text at the end of the bar."""
+    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
+        """Add finished units.
+
+        Args:
+            amount: units.
+            note: replaces the text of the bar, unless empty.
+            items: what was handled for them, where the rate counts something finer than units.
+        """
+
+    def skip(self, amount: int) -> None:
+        """Add units that an earlier process did, which say nothing about speed."""
 
 
 class _LiveBar:
     """A bar of rich, redrawn in place."""
 
-    def __init__(self, label: str, total: int, unit: str, done: int) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+    def __init__(self, label: str, meter: _Meter) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
+        self._meter, self._note = meter, ""
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[state]}", markup=False),
+            TextColumn("{task.fields[note]}", markup=False, table_column=rest),
             console=console(),
             transient=True,
+            expand=True,
         )
-        self._task = self._progress.add_task(label, total=total, completed=done, rate="", note="")
-        self._unit = unit
-        self._meter = _Meter(total, done)
+        self._task = self._progress.add_task(
+            label, total=meter.total, completed=meter.done, state="", note=""
+        )
         self._progress.start()
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self._meter.add(amount)
-        rate = f"{self._meter.rate:.1f} {self._unit}/s"
-        self._progress.update(self._task, advance=amount, rate=rate, note=note)
+    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
+        self._meter.add(amount, items)
+        self._note = note or self._note
+        self._progress.update(
+            self._task, completed=self._meter.done, state=str(self._meter), note=self._note
+        )
+
+    def skip(self, amount: int) -> None:
+        self._meter.skip(amount)
+        self._progress.update(self._task, completed=self._meter.done)
 
     def close(self) -> None:
         self._progress.stop()
@@ -78,49 +102,69 @@ class _LiveBar:
 class _LineBar:
     """A line of text every few seconds, for logs."""
 
-    def __init__(self, label: str, total: int, unit: str, done: int) -> None:
-        self._label, self._unit = label, unit
-        self._meter = _Meter(total, done)
+    def __init__(self, label: str, meter: _Meter) -> None:
+        self._label, self._meter, self._note = label, meter, ""
         self._printed_at = time.monotonic()
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self._meter.add(amount)
+    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
+        self._meter.add(amount, items)
+        self._note = note or self._note
         if time.monotonic() - self._printed_at >= SECONDS_BETWEEN_LINES:
             self._printed_at = time.monotonic()
-            meter = self._meter
-            left = f"{meter.seconds_left:.0f} s left"
-            rate = f"{meter.rate:.1f} {self._unit}/s"
-            parts = [f"{self._label}: {meter.done}/{meter.total}", rate, left, note]
-            log(", ".join(part for part in parts if part))
+            place = f"{self._label}: {self._meter.done}/{self._meter.total}"
+            log(", ".join(part for part in (place, str(self._meter), self._note) if part))
+
+    def skip(self, amount: int) -> None:
+        self._meter.skip(amount)
 
     def close(self) -> None:
         pass
 
 
 class _Meter:
-    """Counts units and seconds of this run alone; units done by an earlier run give no rate."""
+    """Counts what this process did; what an earlier one did is done too, but gives no rate."""
 
-    def __init__(self, total: int, done: int) -> None:
-        self.total, self.done, self._first = total, done, done
+    def __init__(self, total: int, unit: str, done: int) -> None:
+        self.total, self.done, self._unit = total, done, unit
+        self._here = self._counted = 0
         self._start = time.monotonic()
 
-    def add(self, amount: int) -> None:
+    def add(self, amount: int, items: int) -> None:
+        self.done += amount
+        self._here += amount
+        self._counted += items or amount
+
+    def skip(self, amount: int) -> None:
         self.done += amount
 
-    @property
-    def rate(self) -> float:
-        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+    def __str__(self) -> str:
+        spent = max(time.monotonic() - self._start, 1e-9)
+        rate = self._counted / spent
+        left = (self.total - self.done) * spent / self._here if self._here else 0.0
+        return f"{rate:,.{0 if rate >= 100 else 1}f} {self._unit}/s, {_duration(left)} left"
 
-    @property
-    def seconds_left(self) -> float:
-        return (self.total - self.done) / max(self.rate, 1e-9)
+
+def _duration(seconds: float) -> str:
+    """Return 42 s, 3:05 min or 2:03:05 h."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02d}:{rest:02d} h"
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
 
 
 @contextmanager
 def track(label: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Show the progress of a job of `total` units, of which an earlier run did `done`."""
+    """Show the progress of a job.
+
+    Args:
+        label: what the job is.
+        total: its units.
+        unit: what the rate counts: the units, or the `items` that `advance` is told of.
+        done: units that an earlier process did.
+    """
     make = _LiveBar if sys.stderr.isatty() else _LineBar
-    bar = make(label, total, unit, done)
+    bar = make(label, _Meter(total, unit, done))
     try:
         yield bar
     finally:

@@ -9,10 +9,12 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from avcil.incremental.checkpoint import Cadence, Checkpoint, Progress
 from avcil.incremental.config import Config
 from avcil.incremental.data import Sampler, TokenSet
 from avcil.incremental.errors import NonFiniteLoss
@@ -23,20 +25,6 @@ from avcil.incremental.methods.base import Method
 from avcil.incremental.seeds import derive_seed
 from avcil.incremental.tasks import Task
 from avcil.progress import Bar
-
-SECONDS_BETWEEN_CHECKPOINTS = 30.0
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where the training of a task stands; its resume point holds this, weights and optimizer."""
-
-    epoch: int = 0
-    """Epochs done."""
-    best_epoch: int = -1
-    best_accuracy: float = -1.0
-    """On validation clips, in [0, 1]."""
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -55,6 +43,7 @@ class Fit:
     """How many of `clips` are new."""
     validation: TokenSet
     folder: RunFolder
+    cadence: Cadence
     progress: Progress = field(default_factory=Progress)
 
     def run(self, bar: Bar) -> Progress:
@@ -64,20 +53,18 @@ class Fit:
 
         Raises:
             NonFiniteLoss: a loss term became NaN or infinite.
+            KeyboardInterrupt: the user asked to stop; the resume point is written.
         """
         if not self.method.terms:
-            bar.advance(self.config.epochs)
+            bar.skip(self.config.epochs)
             return self.progress
-        optimizer = make_optimizer(self.config, self.network)
-        self._resume(optimizer)
-        bar.advance(self.progress.epoch)
-        saved = time.monotonic()
+        checkpoint = self._checkpoint(make_optimizer(self.config, self.network))
+        self.progress = checkpoint.restore()
+        self.folder.rewind_metrics(self.task.index, self.progress.epoch)
+        bar.skip(self.progress.epoch)
         while self.progress.epoch < self.config.epochs:
-            score = self._train_and_validate(optimizer)
-            bar.advance(1, f"task {self.task.index + 1}, validation {score:.1%}")
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                self._save(optimizer)
-                saved = time.monotonic()
+            note = self._train_and_validate(checkpoint)
+            bar.advance(1, note, len(self.clips))
         self.network.load_state_dict(self.progress.best_weights)
         return self.progress
 
@@ -86,9 +73,10 @@ class Fit:
         means = class_means(self.network, self.clips) if self.method.nearest_mean else None
         return accuracy(self.network, self.validation, means)
 
-    def _train_and_validate(self, optimizer: torch.optim.Optimizer) -> float:
+    def _train_and_validate(self, checkpoint: Checkpoint) -> str:
+        """Train and write down one epoch, and return it in a few words."""
         start, epoch = time.perf_counter(), self.progress.epoch
-        losses = self._epoch(epoch, optimizer)
+        losses = self._epoch(epoch, checkpoint)
         score = self.validate()
         if score > self.progress.best_accuracy:
             self.progress.best_accuracy, self.progress.best_epoch = score, epoch
@@ -100,24 +88,27 @@ class Fit:
                 "task": self.task.index,
                 "epoch": epoch,
                 "losses": losses,
-                "lr": optimizer.param_groups[0]["lr"],
+                "lr": checkpoint.optimizer.param_groups[0]["lr"],
                 "validation_accuracy": score,
                 "seconds": round(time.perf_counter() - start, 4),
             }
         )
-        self.progress.epoch += 1
-        return score
+        self.progress.finish_epoch()
+        terms = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
+        place = f"task {self.task.index + 1}/{self.config.tasks}"
+        return f"{place}, epoch {epoch + 1}/{self.config.epochs}: {terms}, validation {score:.1%}"
 
-    def _epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    def _epoch(self, epoch: int, checkpoint: Checkpoint) -> dict[str, float]:
         """Train one epoch and return the mean of each loss term over its steps."""
         # All chance of an epoch comes from this seed, so an epoch can be repeated after a kill.
         seed = derive_seed(self.config.seed, "epoch", self.task.index, epoch)
-        torch.manual_seed(seed)
-        sampler = self._sampler()
+        sampler, progress, optimizer = self._sampler(), self.progress, checkpoint.optimizer
+        if progress.step == 0:  # else the generators are where the resume point left them
+            torch.manual_seed(seed)
         self.network.train()
-        totals: dict[str, Tensor] = {}
-        finite_steps: dict[str, Tensor] = {}
-        for step, (index, new) in enumerate(sampler.epoch(torch.Generator().manual_seed(seed))):
+        totals, finite_steps = progress.totals, progress.finite_steps
+        steps = enumerate(sampler.epoch(torch.Generator().manual_seed(seed)))
+        for step, (index, new) in islice(steps, progress.step, None):
             rate = learning_rate(self.config, epoch * sampler.steps + step, sampler.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -125,6 +116,8 @@ class Fit:
                 totals[name] = totals.get(name, torch.zeros_like(term)) + term
                 # Counted on the device: asking now would make every step wait for it.
                 finite_steps[name] = finite_steps.get(name, 0) + totals[name].isfinite()
+            progress.step = step + 1
+            checkpoint.keep(progress)
         self._refuse_non_finite(epoch, totals, finite_steps)
         return {name: float(total) / sampler.steps for name, total in totals.items()}
 
@@ -167,29 +160,15 @@ class Fit:
             f"weight with --set losses.{name}=..., or the step with --set learning_rate=..."
         )
 
-    def _save(self, optimizer: torch.optim.Optimizer) -> None:
-        progress = self.progress
-        self.folder.save_state(
-            {
-                "task": self.task.index,
-                "epoch": progress.epoch,
-                "best_epoch": progress.best_epoch,
-                "best_accuracy": progress.best_accuracy,
-                "best_weights": progress.best_weights,
-                "network": self.network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
+    def _checkpoint(self, optimizer: torch.optim.Optimizer) -> Checkpoint:
+        return Checkpoint(
+            task=self.task.index,
+            folder=self.folder,
+            cadence=self.cadence,
+            network=self.network,
+            optimizer=optimizer,
+            device=self.clips.labels.device,
         )
-
-    def _resume(self, optimizer: torch.optim.Optimizer) -> None:
-        """Go back to the resume point of this task, if there is one."""
-        state = self.folder.load_state(self.task.index, self.clips.labels.device)
-        if state is not None:
-            self.network.load_state_dict(state["network"])
-            optimizer.load_state_dict(state["optimizer"])
-            names = ("epoch", "best_epoch", "best_accuracy", "best_weights")
-            self.progress = Progress(**{name: state[name] for name in names})
-        self.folder.rewind_metrics(self.task.index, self.progress.epoch)
 
 
 def make_optimizer(config: Config, network: Network) -> torch.optim.Optimizer:

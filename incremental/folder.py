@@ -5,8 +5,9 @@ Every file is replaced in one step, so a kill at any moment leaves the old text 
 
 from __future__ import annotations
 
+import io
 import json
-import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,16 +68,26 @@ class RunFolder:
             ) from error
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Keep the resume point of a task in training."""
-        partial = self._state.with_suffix(".partial")
-        torch.save(dict(state), partial)
-        _replace(partial, self._state)
+        """Replace the resume point of a task in training in one step, durably."""
+        stored = io.BytesIO()
+        torch.save(dict(state), stored)
+        replace_file(self._state, stored.getbuffer())
 
     def load_state(self, task: int, device: torch.device) -> dict[str, Any] | None:
-        """Return the resume point if there is one of this task."""
+        """Return the resume point if there is one of this task.
+
+        Raises:
+            RunDamaged: it cannot be read.
+        """
         if not self._state.exists():
             return None
-        state = torch.load(self._state, map_location=device, weights_only=True)
+        try:
+            state = torch.load(self._state, map_location=device, weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise RunDamaged(
+                f"{self._state} cannot be read ({error}): delete it, and the same command trains "
+                "its task from the start"
+            ) from error
         return state if state["task"] == task else None
 
     def log_epoch(self, line: Mapping[str, Any]) -> None:
@@ -88,8 +99,8 @@ class RunFolder:
         """Drop the lines of epochs that will be trained again, and a line cut by a kill."""
         if not self._metrics.exists():
             return
-        kept = []
-        for text in self._metrics.read_text("utf-8").splitlines():
+        kept, lines = [], self._metrics.read_text("utf-8").splitlines()
+        for text in lines:
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:
@@ -97,7 +108,8 @@ class RunFolder:
             if (line["task"], line["epoch"]) >= (task, epoch):
                 break
             kept.append(text + "\n")
-        replace_file(self._metrics, "".join(kept).encode())
+        if len(kept) < len(lines):
+            replace_file(self._metrics, "".join(kept).encode())
 
     @property
     def _state(self) -> Path:
@@ -109,9 +121,3 @@ class RunFolder:
 
     def _weights(self, task: int) -> Path:
         return self.path / f"task-{task}.safetensors"
-
-
-def _replace(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)

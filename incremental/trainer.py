@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from avcil.incremental.checkpoint import Cadence, Progress
 from avcil.incremental.config import Config
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import TokenSet
@@ -24,7 +25,7 @@ from avcil.incremental.evaluate import (
     count_correct,
     unit_features,
 )
-from avcil.incremental.fit import Fit, Progress
+from avcil.incremental.fit import Fit
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.guidance import keep_guidance
 from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
@@ -35,6 +36,7 @@ from avcil.incremental.results import Results
 from avcil.incremental.seeds import derive_seed
 from avcil.incremental.tasks import Task
 from avcil.progress import Bar
+from avcil.stopping import asked_to_stop
 
 TEST_PART = 2048
 """Test clips in memory at once."""
@@ -57,6 +59,7 @@ class Trainer:
         self.store = curriculum.store
         self.method = config.make_method()
         self.memory = self._recall()
+        self.cadence = Cadence()
         self.network: Network | None = None
 
     def run(self, bar: Bar) -> Results:
@@ -64,8 +67,11 @@ class Trainer:
 
         Raises:
             NonFiniteLoss: a loss term became NaN or infinite.
+            KeyboardInterrupt: the user asked to stop; the run goes on from there another time.
         """
         for task in self.curriculum.tasks[len(self.results.correct) :]:
+            if asked_to_stop():
+                raise KeyboardInterrupt
             start = time.perf_counter()
             self.network, progress = self._learn(task, bar)
             self._remember(task)
@@ -89,6 +95,7 @@ class Trainer:
             current=len(rows) - exemplars,
             validation=self._load(self.curriculum.rows("val", task.seen)),
             folder=self.folder,
+            cadence=self.cadence,
         )
         progress = fit.run(bar)
         network.eval()
@@ -178,7 +185,7 @@ class Trainer:
         results.validation_accuracy.append(progress.best_accuracy)
         results.best_epochs.append(progress.best_epoch)
         results.exemplars.append([self.store.manifest.ids[row] for row in self.memory.rows])
-        results.seconds.append(round(seconds, 3))
+        results.seconds.append(round(progress.seconds + seconds, 3))
         self.folder.finish_task(task.index, self.network.state_dict(), results)
 
     # --- clips ----------------------------------------------------------------------------------

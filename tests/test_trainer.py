@@ -80,17 +80,20 @@ class Interrupter(Bar):
     def __init__(self, epochs: int) -> None:
         self.left = epochs
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
+    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
         self.left -= amount
         if self.left < 0:
             raise KeyboardInterrupt
+
+    def skip(self, amount: int) -> None:
+        self.advance(amount)
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 4, 6, 8])
 def test_an_interrupted_run_ends_with_the_matrix_of_an_uninterrupted_one(
     toy_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
 ) -> None:
-    monkeypatch.setattr("avcil.incremental.fit.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("avcil.incremental.checkpoint.Cadence.due", True)
     (whole,) = train(toy_store, configs(toy_store), tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr("avcil.incremental.training.track", lambda *_: _Constant(Interrupter(epochs)))

@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM as a wish, which a long job grants where nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_wished = threading.Event()
+
+
+def ask_to_stop(*_: object) -> None:
+    """Ask this process to stop at its next safe point; serves as a signal handler."""
+    _wished.set()
+
+
+def asked_to_stop() -> bool:
+    """Tell whether the job should save what it has and raise KeyboardInterrupt."""
+    return _wished.is_set()
+
+
+@contextmanager
+def stopping_gently() -> Iterator[None]:
+    """Within the context, let the first Ctrl-C or SIGTERM only ask; the second stops at once.
+
+    Signals reach the main thread alone, so in any other the context changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, _ask_or_stop) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _wished.clear()
+
+
+def _ask_or_stop(number: int, frame: FrameType | None) -> None:
+    if asked_to_stop():
+        raise KeyboardInterrupt
+    ask_to_stop()
