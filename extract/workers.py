@@ -2,12 +2,14 @@
 
 A file that crashes the decoder or hangs in it costs that file only: its process is replaced. Each
 process has a pipe to this one and to nobody else, so it is known who works on what, and a process
-notices at once when this one is gone, even by kill -9.
+notices at once when this one is gone, even by kill -9. A thread gives out files and takes clips in,
+so that no process waits while the caller is busy.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,7 +17,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -26,6 +30,8 @@ from avcil.cache.schema import Failure
 from avcil.extract.encoders.base import Media
 from avcil.extract.errors import MediaError
 from avcil.extract.media import Sampling, decode
+from avcil.extract.parcels import receive, send
+from avcil.progress import log
 
 Decoded = Media | Failure
 
@@ -43,18 +49,64 @@ class _Worker:
     deadline: float = 0.0
 
 
+class _Shelf:
+    """What is decoded and not yet taken, between the thread and the caller."""
+
+    def __init__(self) -> None:
+        self._ready: dict[int, Decoded] = {}
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self.taken = 0
+        self.largest = 1
+        """Bytes of the largest clip so far."""
+
+    def put(self, job: int, decoded: Decoded) -> None:
+        with self._changed:
+            self._ready[job] = decoded
+            self._changed.notify()
+        if isinstance(decoded, Media):
+            self.largest = max(self.largest, decoded.frames.nbytes)
+
+    def fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._error = error
+            self._changed.notify()
+
+    def take(self) -> Decoded:
+        """Wait for the next in order; raise what ended the thread."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.taken in self._ready or self._error)
+            if self._error:
+                raise self._error
+            self.taken += 1
+            return self._ready.pop(self.taken - 1)
+
+
 class Decoders:
     """Processes that decode files; a context manager that leaves none behind."""
 
-    def __init__(self, count: int, sampling: Sampling, *, patience_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        count: int,
+        sampling: Sampling,
+        *,
+        patience_s: float = 120.0,
+        memory_bytes: int | None = None,
+    ) -> None:
         """Start the processes.
 
         Args:
             count: processes.
             sampling: what to take from each file.
             patience_s: a file that takes longer is given up.
+            memory_bytes: what clips under way and not yet taken may occupy; left out, a quarter of
+                the machine's memory.
         """
         self._sampling, self._patience_s = sampling, patience_s
+        self._memory_bytes = memory_bytes or _machine_bytes() // 4
+        self._thread: threading.Thread | None = None
+        self._stopped = self._told_of_pipes = False
+        self._ear, self._bell = _CONTEXT.Pipe(duplex=False)  # wakes the thread
         self._workers = [self._start() for _ in range(count)]
 
     def __enter__(self) -> Self:
@@ -66,29 +118,55 @@ class Decoders:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stop()  # first: it would replace the processes that end here
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
             _bury(worker)
+        self._ear.close()
+        self._bell.close()
 
     def decode(self, paths: Sequence[Path]) -> Iterator[Decoded]:
         """Give what each file holds, or why it cannot be had, in order.
 
-        At most two files a process are under way or waiting to be taken.
+        At most two files a process are under way or waiting to be taken, and fewer where clips are
+        so large that they would need more than the memory that they may have.
         """
-        ready: dict[int, Decoded] = {}
-        started = 0
-        for wanted in range(len(paths)):
-            while wanted not in ready:
-                limit = min(len(paths), wanted + 2 * len(self._workers))
-                started = self._feed(paths, started, limit)
-                ready.update(self._collect())
-            yield ready.pop(wanted)
+        shelf = _Shelf()
+        self._thread = threading.Thread(target=self._run, args=(paths, shelf), name="decoders")
+        self._thread.daemon = True  # or a second Ctrl-C could leave the command hanging
+        self._thread.start()
+        for _ in paths:
+            decoded = shelf.take()
+            self._bell.send_bytes(b".")
+            yield decoded
+        self._stop()
+
+    def _stop(self) -> None:
+        """End the thread, if there is one."""
+        if self._thread is not None:
+            self._stopped = True
+            self._bell.send_bytes(b".")
+            self._thread.join()
+            self._thread, self._stopped = None, False
+
+    def _run(self, paths: Sequence[Path], shelf: _Shelf) -> None:
+        """Give out files and shelve what they hold, until all are done or it is stopped."""
+        started = done = 0
+        try:
+            while done < len(paths) and not self._stopped:
+                ahead = min(2 * len(self._workers), self._memory_bytes // shelf.largest)
+                started = self._feed(paths, started, shelf.taken + max(1, ahead))
+                for job, decoded in self._collect():
+                    shelf.put(job, decoded)
+                    done += 1
+        except BaseException as error:
+            shelf.fail(error)
 
     def _feed(self, paths: Sequence[Path], started: int, limit: int) -> int:
         """Give idle processes the next files before `limit`; return how many are started."""
         for number, worker in enumerate(self._workers):
-            if started == limit:
+            if started >= min(limit, len(paths)):
                 break
             if worker.job is not None:
                 continue
@@ -100,32 +178,38 @@ class Decoders:
             started += 1
         return started
 
-    def _collect(self) -> dict[int, Decoded]:
-        """Wait until at least one file is done or given up; return all that are."""
-        busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
-        patience_s = min(worker.deadline for worker in busy.values()) - time.monotonic()
-        multiprocessing.connection.wait(list(busy), timeout=max(0.0, patience_s))
-        done: dict[int, Decoded] = {}
+    def _collect(self) -> list[tuple[int, Decoded]]:
+        """Wait until a file is done or given up, or the bell rings; return the files that are."""
+        busy = [worker for worker in self._workers if worker.job is not None]
+        patience_s = min((worker.deadline for worker in busy), default=math.inf) - time.monotonic()
+        timeout = max(0.0, patience_s) if busy else None
+        multiprocessing.connection.wait([self._ear, *(worker.pipe for worker in busy)], timeout)
+        while self._ear.poll():
+            self._ear.recv_bytes()
+        done: list[tuple[int, Decoded]] = []
         for number, worker in enumerate(self._workers):
             job = worker.job
             if job is None:
                 continue
             if worker.pipe.poll():
-                done[job] = self._receive(number)
+                done.append((job, self._receive(number)))
             elif time.monotonic() >= worker.deadline:
-                done[job] = Failure(f"decoding takes longer than {self._patience_s:g} s")
+                done.append((job, Failure(f"decoding takes longer than {self._patience_s:g} s")))
                 self._replace(number)
         return done
 
     def _receive(self, number: int) -> Decoded:
         worker = self._workers[number]
         try:
-            decoded: Decoded = worker.pipe.recv()
+            parcel = receive(worker.pipe)
         except (EOFError, ConnectionResetError):
             self._replace(number)
             return Failure(f"decoding crashed ({_cause(worker.process)})")
         worker.job = None
-        return decoded
+        if parcel.why_pipe and not self._told_of_pipes:
+            self._told_of_pipes = True
+            log(f"no shared memory ({parcel.why_pipe}): frames go through pipes, which is slower")
+        return parcel.item
 
     def _replace(self, number: int) -> _Worker:
         self._workers[number].process.kill()
@@ -136,9 +220,25 @@ class Decoders:
     def _start(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_work, args=(theirs, self._sampling), daemon=True)
-        process.start()
+        with _interrupts_held_back():
+            process.start()
         theirs.close()  # or this process would keep the pipe open when that one is gone
         return _Worker(process, ours)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes that Ctrl-C never reaches, not even while they import: they inherit this."""
+    resource_tracker.ensure_running()  # when multiprocessing starts it, it lets interrupts through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _bury(worker: _Worker) -> None:
@@ -154,11 +254,10 @@ def _cause(process: SpawnProcess) -> str:
 
 def _work(pipe: Connection, sampling: Sampling) -> None:
     """Decode the files that come through the pipe, until nobody is at its other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         while True:
-            pipe.send(_decoded(pipe.recv(), sampling))
+            send(pipe, _decoded(pipe.recv(), sampling))
     except (EOFError, ConnectionError):
         return
 
