@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,7 +112,9 @@ def test_loading_leaves_the_callers_generator_alone() -> None:
 
 
 def test_an_unknown_encoder_is_refused_and_the_known_are_listed() -> None:
-    with pytest.raises(EncoderError, match=r"unknown encoder 'vgg'; choose one of sam-audio, tiny"):
+    with pytest.raises(
+        EncoderError, match=r"unknown encoder 'vgg'; choose one of sam-audio, pe-av"
+    ):
         load_encoder("vgg", CPU)
 
 
@@ -129,13 +133,13 @@ def test_sam_audio_gives_the_originals_tokens_and_frames(release: Path, step: in
     assert np.abs(tokens.audio - expected["audio"]).max() < 2e-4
 
 
+def fingerprint(release: Path) -> str:
+    return load_encoder(str(release), CPU).encoding(seconds=10, visual_rate_hz=25).fingerprint
+
+
 def test_a_second_load_needs_only_the_small_file_and_has_the_same_fingerprint(
     release: Path, tmp_path: Path
 ) -> None:
-    def fingerprint(folder: Path) -> str:
-        encoder = load_encoder(str(folder), CPU)
-        return encoder.encoding(seconds=10, visual_rate_hz=25).fingerprint
-
     first = fingerprint(release)
     for name in ("config.json", "encoders.safetensors"):
         (tmp_path / name).write_bytes((release / name).read_bytes())
@@ -152,6 +156,65 @@ def test_tensors_that_do_not_fit_are_named(release: Path, tmp_path: Path) -> Non
     save_file(tensors, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((release / "config.json").read_bytes())
     with pytest.raises(EncoderError, match=r"audio encoder.*missing conv1\.bias; surplus"):
+        load_encoder(str(tmp_path), CPU)
+    name = next(name for name in tensors if name.endswith("visual.proj"))
+    tensors[name] = tensors[name][:, :7].contiguous()
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(EncoderError, match=r"vision encoder.*\(7, 192\) instead of \(512, 192\)"):
+        load_encoder(str(tmp_path), CPU)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "weights.safetensors"])
+def test_a_file_of_weights_is_taken_with_the_configuration_beside_it(
+    release: Path, tmp_path: Path, name: str
+) -> None:
+    expected = fingerprint(release)
+    source = "checkpoint.pt" if name == "checkpoint.pt" else "encoders.safetensors"
+    (tmp_path / name).write_bytes((release / source).read_bytes())
+    (tmp_path / "config.json").write_bytes((release / "config.json").read_bytes())
+    (tmp_path / "another.safetensors").write_bytes(b"not asked for")
+    assert fingerprint(tmp_path / name) == expected
+
+
+def test_weights_that_were_replaced_are_not_answered_from_what_was_kept(
+    release: Path, tmp_path: Path
+) -> None:
+    subprocess.run([sys.executable, PARITY / "make_checkpoint.py", tmp_path], check=True)
+    first = fingerprint(tmp_path)
+    make = str(PARITY / "make_checkpoint.py")
+    subprocess.run([sys.executable, make, str(tmp_path), "--seed", "1"], check=True)
+    assert fingerprint(tmp_path) != first
+    (tmp_path / "checkpoint.pt").unlink()
+    assert fingerprint(tmp_path) != first, "the new weights were kept in place of the old"
+
+
+class Harm:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, ("harm-was-done",))
+
+
+def test_nothing_in_a_checkpoint_is_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_bytes((PARITY / "config.json").read_bytes())
+    torch.save({"a": Harm()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(EncoderError, match=r"cannot be read as a checkpoint"):
+        load_encoder(str(tmp_path), CPU)
+    assert not Path("harm-was-done").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("vision_encoder", "normalize_feature", False), ("audio_codec", "std", 2.0)],
+)
+def test_settings_that_would_change_tokens_are_not_ignored(
+    tmp_path: Path, part: str, name: str, value: object
+) -> None:
+    config = json.loads((PARITY / "config.json").read_text())
+    config[part][name] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EncoderError, match=rf"says {part}\.{name} = {value}; this version"):
         load_encoder(str(tmp_path), CPU)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,7 +121,7 @@ def test_another_model_is_refused_before_its_weights_are_fetched(
 
 def test_a_model_without_the_files_of_a_release_is_refused(hub: FakeHub, tmp_path: Path) -> None:
     (hub.folder / "checkpoint.pt").unlink()
-    with pytest.raises(EncoderError, match=r"lab/x has no model\.safetensors, so it is no SAM-A"):
+    with pytest.raises(EncoderError, match=r"lab/x has no model\.safetensors, so it is neither"):
         load_encoder("lab/x", CPU, tmp_path)
     (hub.folder / "config.json").unlink()
     with pytest.raises(EncoderError, match=r"has no config\.json.*co/lab/x/tree/main"):
@@ -133,6 +134,30 @@ def test_a_release_that_does_not_fit_is_not_kept(hub: FakeHub, tmp_path: Path) -
     with pytest.raises(EncoderError, match=r"do not fit"):
         load_encoder("lab/x", CPU, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+def test_pe_av_is_the_large_release_and_its_weights_may_be_in_several_files(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    (hub.folder / "config.json").unlink()
+    (hub.folder / "config.json").write_text(
+        '{"model_type": "pe_audio_video", "audio_video_config": 1}'
+    )
+    parts = {
+        "weight_map": {
+            "a": "model-1.safetensors",
+            "b": "model-2.safetensors",
+            "c": "model-1.safetensors",
+        }
+    }
+    (hub.folder / "model.safetensors.index.json").write_text(json.dumps(parts))
+    for name in parts["weight_map"].values():
+        (hub.folder / name).touch()
+    with pytest.raises(EncoderError, match=r"config\.json is not understood"):
+        load_encoder("pe-av", CPU, tmp_path)
+    names = ["config.json", "model.safetensors", "model.safetensors.index.json"]
+    names += ["model-1.safetensors", "model-2.safetensors"]
+    assert hub.asked == [("facebook/pe-av-large", name) for name in names]
 
 
 def raising(error: Exception) -> Callable[[str, str], str]:

@@ -38,7 +38,7 @@ SPLITS = Annotated[
 ENCODER = Annotated[
     str | None,
     typer.Option(
-        help="sam-audio, a SAM-Audio folder, its Hugging Face id, or tiny.  "
+        help="sam-audio, pe-av, public-parts or tiny; a release's folder or Hugging Face id.  "
         "[default: sam-audio; demo: tiny]",
         show_default=False,
     ),

@@ -7,7 +7,7 @@ What the encoders need of it is kept in a small folder, which a later run loads 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import json
 from http import HTTPStatus
 from pathlib import Path
 
@@ -23,35 +23,63 @@ def kept_folder(repo: str, root: Path) -> Path:
     return root / repo.replace("/", "--")
 
 
-def fetch_release(repo: str, kept: Path, check: Callable[[Path], object]) -> Path:
-    """Return a folder with a release's configuration and weights.
+def is_kept(folder: Path) -> bool:
+    """Tell whether an earlier run kept all that is needed of a release."""
+    return (folder / "config.json").is_file() and (folder / KEPT).is_file()
+
+
+def fetch_config(repo: str) -> Path:
+    """Return a folder with a model's config.json, a kilobyte that says what the rest is.
+
+    Raises:
+        EncoderError: it cannot be had; says why, and what to do.
+    """
+    return fetch_file(repo, "config.json").parent
+
+
+def fetch_checkpoint(repo: str, kept: Path) -> Path:
+    """Return a folder with the weights of a SAM-Audio release.
 
     Args:
         repo: owner/model.
-        kept: where an earlier run may have kept the small part; if so, nothing is fetched.
-        check: called with the folder before the weights are fetched, to refuse another model's
-            configuration at the cost of a kilobyte.
+        kept: where the small part of it will be kept, for the user to know.
 
     Raises:
         EncoderError: the release cannot be had; says why, and what to do.
     """
-    if (kept / "config.json").is_file() and (kept / KEPT).is_file():
-        return kept
-    folder = _fetched(repo, "config.json").parent
-    check(folder)
     log(f"fetching the weights of {repo}; {KEPT} will be kept in {kept} for later runs")
     try:
-        return _fetched(repo, "checkpoint.pt").parent
+        return fetch_file(repo, "checkpoint.pt").parent
     except _NoSuchFile:
-        return _fetched(repo, "model.safetensors").parent
+        return fetch_file(repo, "model.safetensors").parent
+
+
+def fetch_safetensors(repo: str) -> Path:
+    """Return a folder with the weights of a model in transformers' format, of one file or several.
+
+    Raises:
+        EncoderError: the model cannot be had; says why, and what to do.
+    """
+    log(f"fetching the weights of {repo}")
+    try:
+        return fetch_file(repo, "model.safetensors").parent
+    except _NoSuchFile:
+        index = fetch_file(repo, "model.safetensors.index.json")
+    for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values())):
+        fetch_file(repo, name)
+    return index.parent
 
 
 class _NoSuchFile(EncoderError):
     """The model is there, a file of it is not."""
 
 
-def _fetched(repo: str, name: str) -> Path:
-    """Return a file of a model in the Hub's cache, where it is put unless it is there."""
+def fetch_file(repo: str, name: str) -> Path:
+    """Return a file of a model in the Hub's cache, where it is put unless it is there.
+
+    Raises:
+        EncoderError: the file cannot be had; says why, and what to do.
+    """
     from huggingface_hub import errors, hf_hub_download
 
     page = f"https://huggingface.co/{repo}"
@@ -62,14 +90,15 @@ def _fetched(repo: str, name: str) -> Path:
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise EncoderError(
             f"no folder {repo!r} here, and no such model on the Hub that your token may see: check "
-            f"the name at {page}; SAM-Audio's are facebook/sam-audio-small, -base and -large"
+            f"the name at {page}; SAM-Audio's are facebook/sam-audio-small, -base and -large, "
+            "PE-AV's facebook/pe-av-small, -base and -large"
         ) from error
     except errors.LocalEntryNotFoundError as error:  # before its parent EntryNotFoundError
         raise EncoderError(_offline(repo, name)) from error
     except errors.EntryNotFoundError as error:
         raise _NoSuchFile(
-            f"{repo} has no {name}, so it is no SAM-Audio release: see its files at "
-            f"{page}/tree/main"
+            f"{repo} has no {name}, so it is neither a SAM-Audio nor a PE-AV release: see its "
+            f"files at {page}/tree/main"
         ) from error
     # HTTPError: a connection that broke; RuntimeError: the same, or a full disk, from hf_xet.
     except (OSError, errors.HTTPError, RuntimeError) as error:  # type: ignore[attr-defined]

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from avcil.extract.encoders.base import Encoder
-from avcil.extract.encoders.hub import fetch_release, kept_folder
 from avcil.extract.encoders.towers import AudioTower, TowerEncoder, Towers, VisionTower
 from avcil.extract.encoders.weights import keep_release, read_tensors
 from avcil.extract.errors import EncoderError
@@ -38,42 +37,38 @@ VISION_MODELS = {
     "PE-Core-T16-384": "vit_pe_core_tiny_patch16_384",
 }
 
+SETTINGS: dict[tuple[str, str], object] = {
+    ("vision_encoder", "normalize_feature"): True,
+    ("vision_encoder", "interpolation_mode"): "BICUBIC",
+    ("audio_codec", "mean"): 0.0,
+    ("audio_codec", "std"): 1.0,
+}
+
 # Inside one block of the codec's encoder: three residual units, a snake and a strided convolution.
 _UNIT_PARTS = ("snake1", "conv1", "snake2", "conv2")
 
 
-def load_from_hub(repo: str, root: Path, device: torch.device) -> Encoder:
-    """Load the encoders of a release on the Hugging Face Hub.
-
-    Args:
-        repo: owner/model.
-        root: the folder in which the small part of each release is kept.
-        device: where to run them.
-
-    Raises:
-        EncoderError: the release cannot be had, or is not understood.
-    """
-    kept = kept_folder(repo, root)
-    return load(fetch_release(repo, kept, read_config), device, kept)
-
-
-def load(folder: Path, device: torch.device, kept: Path | None = None) -> Encoder:
+def load(release: Path, device: torch.device, kept: Path | None = None) -> Encoder:
     """Load the encoders of a release, and keep their weights for the next run.
 
     Args:
-        folder: has config.json and the weights.
+        release: a folder with config.json and the weights; or the file of the weights, beside which
+            config.json lies.
         device: where to run them.
-        kept: where to keep the small part of it; left out, in the folder itself.
+        kept: where to keep the small part of it; left out, in the folder itself. Of a file that was
+            named, nothing is kept.
 
     Raises:
         EncoderError: a file is missing, the configuration is not understood, or tensors are
             missing, surplus or misshapen.
     """
-    config = read_config(folder)
-    tensors = read_tensors(folder, PREFIXES)
-    vision = vision_tower(config["vision_encoder"], _below(tensors, VISION))
+    config = read_config(release if release.is_dir() else release.parent)
+    tensors = read_tensors(release, PREFIXES)
+    vision = vision_tower(config["vision_encoder"]["name"], below(tensors, VISION))
+    _check_sizes(config["vision_encoder"], vision)
     audio = audio_tower(config["audio_codec"], tensors)
-    keep_release(folder, kept or folder, tensors)
+    if release.is_dir():
+        keep_release(release, kept or release, tensors)
     rate = int(config["audio_codec"]["sample_rate"])
     return TowerEncoder(Towers(name="sam-audio", sample_rate=rate), vision, audio, device)
 
@@ -102,27 +97,39 @@ def read_config(folder: Path) -> dict[str, Any]:
         missing = [field for field in fields if field not in config.get(name, {})]
         if missing:
             raise EncoderError(f"{path} does not say {name}.{', '.join(missing)}")
+    _check_settings(path, config)
     return config
 
 
-def vision_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> VisionTower:
-    """Build the vision tower that the configuration names, with these weights."""
+def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse settings that would change tokens and that no release has had so far."""
+    for (part, name), known in SETTINGS.items():
+        found = config[part].get(name, known)
+        if found != known:
+            raise EncoderError(
+                f"{path} says {part}.{name} = {found!r}; this version encodes with {known!r} only"
+            )
+
+
+def vision_tower(name: str, tensors: Mapping[str, Tensor]) -> VisionTower:
+    """Build the vision tower of a name in VISION_MODELS, with these weights."""
     import timm
     from timm.models.eva import checkpoint_filter_fn
 
-    name = config["name"]
     if name not in VISION_MODELS:
         raise EncoderError(f"unknown vision encoder {name!r}; known are {', '.join(VISION_MODELS)}")
     model: Any = timm.create_model(VISION_MODELS[name])
     # timm's filter passes what it does not know without a word: the strict load names it.
-    _load_strictly(model, checkpoint_filter_fn(dict(tensors), model), "vision encoder")
-    size, width = model.patch_embed.img_size[0], model.num_classes
-    if (config["image_size"], config["dim"]) != (size, width):
+    load_strictly(model, checkpoint_filter_fn(dict(tensors), model), "vision encoder")
+    return VisionTower(model, model.patch_embed.img_size[0], model.num_classes)
+
+
+def _check_sizes(config: Mapping[str, Any], tower: VisionTower) -> None:
+    if (config["image_size"], config["dim"]) != (tower.size, tower.width):
         raise EncoderError(
-            f"{name} takes {size} pixels and gives {width} numbers; the configuration says "
-            f"{config['image_size']} and {config['dim']}"
+            f"{config['name']} takes {tower.size} pixels and gives {tower.width} numbers; the "
+            f"configuration says {config['image_size']} and {config['dim']}"
         )
-    return VisionTower(model, size, width)
 
 
 def audio_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> AudioTower:
@@ -137,9 +144,9 @@ def audio_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Aud
     )
     dac.hidden_size = config["latent_dim"]
     encoder = DacEncoder(dac)
-    folded = fold_weight_norm(_below(tensors, AUDIO))
+    folded = fold_weight_norm(below(tensors, AUDIO))
     renamed = {codec_name(name, len(strides)): tensor for name, tensor in folded.items()}
-    _load_strictly(encoder, renamed, "audio encoder")
+    load_strictly(encoder, renamed, "audio encoder")
     return AudioTower(encoder, _projection(config, tensors), math.prod(strides))
 
 
@@ -147,9 +154,9 @@ def _projection(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.
     """Return the bottleneck's mean: the first half of what it projects to."""
     width = config["codebook_dim"]
     projection = nn.Conv1d(config["latent_dim"], width, 1)
-    folded = fold_weight_norm(_below(tensors, PROJECTION))
+    folded = fold_weight_norm(below(tensors, PROJECTION))
     halves = {name: tensor[: len(tensor) // 2] for name, tensor in folded.items()}
-    _load_strictly(projection, halves, "audio bottleneck")
+    load_strictly(projection, halves, "audio bottleneck")
     return projection
 
 
@@ -202,7 +209,8 @@ def _plain_spelling(name: str) -> str:
     )
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with a prefix, without it."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
@@ -210,7 +218,7 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """Load tensors into a module of the same names and shapes.
 
     Raises:

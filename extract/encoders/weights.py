@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,24 +19,35 @@ from avcil.progress import log
 KEPT = "encoders.safetensors"
 
 
-def read_tensors(folder: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+def read_tensors(release: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """Read the tensors whose names start with one of the prefixes.
 
-    They come from `encoders.safetensors`, kept by an earlier run, from any other safetensors, or
-    from `checkpoint.pt`, of which only these tensors are paged in.
+    Args:
+        release: a folder; its weights are `encoders.safetensors`, kept by an earlier run, or any
+            other safetensors, or `checkpoint.pt`, of which only these tensors are paged in. Or
+            the file itself, safetensors by its ending or a checkpoint.
+        prefixes: of the names of the tensors to read.
 
     Raises:
         EncoderError: there are no weights, or they cannot be read.
     """
+    files = _weights_in(release) if release.is_dir() else [release]
+    if files[0].suffix == ".safetensors":
+        return _read_safetensors(files, prefixes)
+    state = read_checkpoint(files[0])
+    return {name: tensor.clone() for name, tensor in state.items() if name.startswith(prefixes)}
+
+
+def _weights_in(folder: Path) -> list[Path]:
     kept, checkpoint = folder / KEPT, folder / "checkpoint.pt"
     others = sorted(path for path in folder.glob("*.safetensors") if path != kept)
-    if kept.exists():
-        return _read_safetensors([kept], prefixes)
-    if others:
-        return _read_safetensors(others, prefixes)
-    if not checkpoint.exists():
+    sources = others or [path for path in [checkpoint] if path.exists()]
+    # What was kept of weights that were replaced since is not what the folder holds now.
+    if kept.exists() and all(path.stat().st_mtime <= kept.stat().st_mtime for path in sources):
+        return [kept]
+    if not sources:
         raise EncoderError(f"{folder} has no weights: expected checkpoint.pt or *.safetensors")
-    return _read_checkpoint(checkpoint, prefixes)
+    return sources
 
 
 def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -49,8 +61,8 @@ def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> Non
         kept: the folder to keep them in, which may be the release itself.
         tensors: those that were needed.
     """
-    small = (kept / KEPT).exists() or not (source / "checkpoint.pt").exists()
-    if kept == source and small:
+    whole_release = [path for path in _weights_in(source) if path.name == "checkpoint.pt"]
+    if kept == source and not whole_release:
         return
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -77,15 +89,20 @@ def _read_safetensors(paths: list[Path], prefixes: tuple[str, ...]) -> dict[str,
     return tensors
 
 
-def _read_checkpoint(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Read a checkpoint of PyTorch; tensors are paged in when they are used.
+
+    Raises:
+        EncoderError: it cannot be read, or holds no dictionary.
+    """
     try:
         # weights_only: nothing in the file is executed; mmap: the rest of it is never read.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise EncoderError(f"{path} cannot be read as a checkpoint: {error}") from error
     if not isinstance(state, Mapping):
         raise EncoderError(f"{path} holds a {type(state).__name__} instead of named tensors")
-    return {name: tensor.clone() for name, tensor in state.items() if name.startswith(prefixes)}
+    return state
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

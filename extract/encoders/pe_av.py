@@ -1,0 +1,160 @@
+"""PE-AV's frozen encoders: the second family, by transformers' own classes.
+
+Of a release only the audio and the video encoder are used; what joins them, and the text, is not.
+Every token has seen or heard the whole clip, so a clip is encoded whole and by itself.
+
+Shapes: F distinct frames of H x W pixels; Tv visual tokens; S samples; Ta audio tokens; D channels.
+
+Source: facebook/pe-av-{small,base,large} on the Hugging Face Hub, each also as -16-frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from avcil.cache.schema import Encoding, Tokens
+from avcil.extract.encoders.base import Encoder, Media
+from avcil.extract.encoders.sam_audio import below, load_strictly
+from avcil.extract.encoders.towers import reflected, weights_digest
+from avcil.extract.encoders.weights import read_tensors
+from avcil.extract.errors import EncoderError
+
+NAME = "pe-av"
+MODEL_TYPES = ("pe_audio_video", "pe_audio_video_encoder")
+"""What `config.json` of a whole release says, and of its encoders alone."""
+
+
+def is_release(folder: Path) -> bool:
+    """Tell whether a folder's config.json is that of PE-AV."""
+    try:
+        return json.loads((folder / "config.json").read_bytes()).get("model_type") in MODEL_TYPES
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def load(folder: Path, device: torch.device) -> Encoder:
+    """Load the encoders of a release in transformers' format.
+
+    Args:
+        folder: has config.json and *.safetensors.
+        device: where to run them.
+
+    Raises:
+        EncoderError: transformers does not know PE-AV, the weights or their configuration cannot be
+            read, or tensors are missing, surplus or misshapen.
+    """
+    audio, video = _built(folder)
+    # Not by from_pretrained: a whole release stores the encoders under the first of these names;
+    # asked for PeAudioVideoEncoder, it draws their weights at random and only warns.
+    names = {
+        audio: ("audio_model.audio_encoder.", "embedder.audio_encoder."),
+        video: ("video_model.video_encoder.", "embedder.video_encoder."),
+    }
+    prefixes = tuple(prefix for known in names.values() for prefix in known)
+    tensors = read_tensors(folder, prefixes)
+    for encoder, known in names.items():
+        own = below(tensors, known[0]) or below(tensors, known[1])
+        load_strictly(encoder, own, f"PE-AV encoder of {'sound' if encoder is audio else 'video'}")
+    return PeAvEncoder(audio, video, device)
+
+
+def _built(folder: Path) -> tuple[nn.Module, nn.Module]:
+    """Build the audio and the video encoder that config.json describes, with random weights."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        from transformers import PeAudioEncoder, PeAudioVideoEncoderConfig, PeVideoEncoder
+    except ImportError as error:
+        raise EncoderError(
+            "the installed transformers does not know PE-AV: pip install --upgrade transformers"
+        ) from error
+    try:
+        config: Any = PeAudioVideoEncoderConfig.from_pretrained(folder)
+        vision = config.video_config.vision_config
+        # transformers 5.23 writes the width of the head as num_classes and takes num_labels, 2
+        # where it is not given, when it reads.
+        vision.num_labels = getattr(vision, "num_classes", None) or vision.num_labels
+        return PeAudioEncoder(config.audio_config), PeVideoEncoder(config.video_config)
+    except (OSError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise EncoderError(f"{folder}/config.json is not understood: {reason}") from error
+
+
+class PeAvEncoder(Encoder):
+    """PE-AV's audio and video encoder, each over whole clips."""
+
+    def __init__(self, audio: nn.Module, video: nn.Module, device: torch.device) -> None:
+        self._device = device
+        self._audio, self._video = _frozen(audio), _frozen(video)
+        self._weights = weights_digest(self._audio, self._video)
+        self._audio.to(device)
+        self._video.to(device)
+        self._codec = self._audio.config.dac_config
+        self._size: tuple[int, int] = (
+            self._video.embedder.vision_model.timm_model.patch_embed.img_size
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second that the codec hears."""
+        return int(self._codec.sampling_rate)
+
+    def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
+        """Describe the tokens; the fingerprint covers weights, sizes, rates and length."""
+        hop = self._codec.hop_length
+        settings = {
+            "encoder": NAME,
+            "weights": self._weights,
+            "image_size": self._size,
+            "resize": "bilinear",
+            "sample_rate": self.sample_rate,
+            "hop": hop,
+            "seconds": float(seconds),
+            "visual_rate_hz": float(visual_rate_hz),
+        }
+        return Encoding(
+            encoder=NAME,
+            fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+            visual_tokens=max(1, round(seconds * visual_rate_hz)),
+            visual_width=self._video.config.hidden_size,
+            audio_tokens=-(-round(seconds * self.sample_rate) // hop),
+            audio_width=self._audio.config.hidden_size,
+            visual_rate_hz=float(visual_rate_hz),
+            audio_rate_hz=self.sample_rate / hop,
+            seconds=float(seconds),
+        )
+
+    @torch.inference_mode()
+    def encode(self, clips: Sequence[Media]) -> list[Tokens]:
+        """Encode clip after clip: padded to a common length, a clip's tokens would change."""
+        return [self._encode(clip) for clip in clips]
+
+    def _encode(self, clip: Media) -> Tokens:
+        frames = self._resized(torch.from_numpy(clip.frames).to(self._device))
+        shown = frames[torch.from_numpy(clip.frame_index).to(self._device)]
+        waveform = torch.from_numpy(clip.waveform).to(self._device)[None]
+        seen = self._video(shown[None]).last_hidden_state
+        heard = self._audio(reflected(waveform, self._codec.hop_length)[None]).last_hidden_state
+        return Tokens(visual=seen[0].cpu().numpy(), audio=heard[0].cpu().numpy())
+
+    def _resized(self, frames: Tensor) -> Tensor:
+        """Resize uint8 [F, H, W, 3] to [F, 3, size, size] in -1..1, as PE-AV's processor does."""
+        images = frames.permute(0, 3, 1, 2)
+        if images.shape[-2:] != self._size:
+            # The processor resizes whole numbers where torch can, on a CPU; float numbers, rounded
+            # afterwards, differ by one grey level in some pixels.
+            images = images if images.device.type == "cpu" else images.float()
+            images = functional.interpolate(images, self._size, mode="bilinear", antialias=True)
+        return images.float().round_().clamp_(0, 255) / 127.5 - 1
+
+
+def _frozen(module: Any) -> Any:
+    return module.eval().requires_grad_(False)
