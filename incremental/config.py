@@ -77,10 +77,19 @@ class Config:
     """`cosine` falls to zero over the steps of a task."""
     warmup: float = 0.0
     """Share of a task's steps in which the learning rate rises from zero."""
+    validate_every: int = 1
+    """Epochs between looks at the validation clips, of which the best is kept; the last epoch is
+    always looked at."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the head's products: `auto` is bf16 on a GPU that has it, else fp32."""
+    compiled: bool = False
+    """Compile the step with `torch.compile`: slow to start at each task, then faster."""
+    graphed: bool = False
+    """Replay the step as a CUDA graph: on a GPU, with adam or adamw."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name in ("tasks", "epochs", "batch_size", "exemplar_batch_size"):
+        for name in ("tasks", "epochs", "batch_size", "exemplar_batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("learning_rate", "weight_decay", "memory", "warmup"):

@@ -1,11 +1,11 @@
-"""Tokens of a task on the training device, and the order in which batches take them.
+"""The clips of a task, and the order in which batches take them.
 
 Shapes: N clips of a set, B of a batch, Tv and Ta tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,15 @@ from avcil.cache.reader import FeatureStore
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.layers import padding_mask
 from avcil.incremental.methods.base import Replay
+from avcil.incremental.residency import Residency, Source, move
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenSet:
-    """Tokens of N clips, float16 as they lie in the cache."""
+    """N clips, their tokens wherever they lie."""
 
-    visual: Tensor  # [N, Tv, Dv]
-    audio: Tensor  # [N, Ta, Da]
-    visual_lengths: Tensor  # [N]
+    source: Source
+    visual_lengths: Tensor  # [N] on the training device, like those below
     audio_lengths: Tensor  # [N]
     labels: Tensor  # [N] positions in the learning order
     padded: tuple[bool, bool]
@@ -41,45 +41,56 @@ class TokenSet:
         store: FeatureStore,
         rows: NDArray[np.int64],
         positions: NDArray[np.int64],
-        device: torch.device,
+        residency: Residency,
     ) -> TokenSet:
-        """Read clips from the cache.
+        """Take clips of the cache.
 
         Args:
             store: the cache.
             rows: [N] which clips.
             positions: [classes] position in the learning order of each label.
-            device: where the tokens shall lie.
+            residency: where the tokens shall lie.
         """
-        clips = store.load(rows)
-        visual, audio = torch.from_numpy(clips.visual), torch.from_numpy(clips.audio)
-        short_visual = bool((clips.visual_lengths < visual.shape[1]).any())
-        short_audio = bool((clips.audio_lengths < audio.shape[1]).any())
+        visual, audio = store.lengths["visual"][rows], store.lengths["audio"][rows]
+        encoding, labels = store.encoding, positions[store.manifest.labels[rows]]
+        numbers = [torch.from_numpy(each).to(residency.device) for each in (visual, audio, labels)]
+        short_visual = bool((visual < encoding.visual_tokens).any())
+        short_audio = bool((audio < encoding.audio_tokens).any())
         return cls(
-            visual.to(device),
-            audio.to(device),
-            torch.from_numpy(clips.visual_lengths).to(device),
-            torch.from_numpy(clips.audio_lengths).to(device),
-            torch.from_numpy(positions[clips.labels]).to(device),
+            residency.source(store, rows),
+            numbers[0],
+            numbers[1],
+            numbers[2],
             (short_visual, short_audio),
         )
 
-    def batch(self, index: Tensor, current: int | None = None) -> Batch:
-        """Gather clips; `current` of them, the first, are new ones (default: all)."""
-        visual, audio = self.visual[index], self.audio[index]
-        return Batch(
-            visual,
-            audio,
-            self._mask(0, self.visual_lengths[index], visual.shape[1]),
-            self._mask(1, self.audio_lengths[index], audio.shape[1]),
-            self.labels[index],
-            len(index) if current is None else current,
-        )
+    def draw(self, plan: Sequence[Tensor]) -> Iterator[tuple[Tensor, Batch]]:
+        """Yield each batch of a plan with its positions, both on the device.
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Yield all clips in order."""
-        for index in torch.arange(len(self), device=self.labels.device).split(size):
-            yield self.batch(index)
+        A batch is valid until the next one is taken.
+
+        Args:
+            plan: [B] positions in the set for each batch, int64 on the CPU.
+        """
+        moved = move(plan, self.labels.device)
+        for index, (visual, audio) in zip(moved, self.source.fetch(plan), strict=True):
+            yield (
+                index,
+                Batch(
+                    visual,
+                    audio,
+                    self._mask(0, self.visual_lengths[index], visual.shape[1]),
+                    self._mask(1, self.audio_lengths[index], audio.shape[1]),
+                    self.labels[index],
+                    len(index),
+                ),
+            )
+
+    def batches(self, size: int, chosen: Tensor | None = None) -> Iterator[Batch]:
+        """Yield all clips, or those at the positions `chosen`, in order."""
+        positions = torch.arange(len(self)) if chosen is None else chosen
+        for _, batch in self.draw(positions.split(size)):
+            yield batch
 
     def _mask(self, modality: int, lengths: Tensor, size: int) -> Tensor | None:
         return padding_mask(lengths, size) if self.padded[modality] else None

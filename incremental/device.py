@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -34,6 +35,17 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the type of a head's products, one of the choices of `Config.precision`.
+
+    None is float32, and on a GPU truly so: TF32 stays off.
+    """
+    if precision == "auto":
+        able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if able else "fp32"
+    return torch.bfloat16 if precision == "bf16" else None
+
+
 def compute_deterministically() -> None:
     """Make the same seed give the same bits on the same machine."""
     # cuBLAS reads this when its first handle is made; without it some products vary.
@@ -57,3 +69,34 @@ def suitable_threads(config: Config, encoding: Encoding) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that may still be allocated: on a GPU, or in this process's host memory."""
+    if device.type == "cuda":
+        # PyTorch keeps what was freed; that is not free to others, but to us.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    return min(_free_in_machine(), _free_in_group())
+
+
+def _free_in_machine() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:  # not Linux: half of what is there, since nothing portable tells what is free
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    fields = dict(line.split(":") for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def _free_in_group() -> int:
+    """Return what the control group of a container or a cluster's job leaves."""
+    try:
+        group = Path("/proc/self/cgroup").read_text("ascii").rpartition("0::")[2].strip()
+        root = Path("/sys/fs/cgroup", group.lstrip("/"))
+        limit = int((root / "memory.max").read_text())
+        used = int((root / "memory.current").read_text())
+        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no group, or one without a limit, which reads "max"
+        return 1 << 62
+    return limit - used + int(stat["file"])  # cached files give way

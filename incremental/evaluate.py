@@ -5,7 +5,7 @@ Shapes: N clips, B of a batch, D width, C classes seen so far.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -42,10 +42,10 @@ def _decide(outputs: Outputs, means: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def unit_features(network: Network, clips: TokenSet) -> Tensor:
-    """Return the features of clips, scaled to norm one, [N, D]."""
+def unit_features(network: Network, clips: TokenSet, chosen: Tensor | None = None) -> Tensor:
+    """Return the features of clips, or of those at positions [N], scaled to norm one, [N, D]."""
     network.eval()
-    features = [network.encode(batch).features for batch in clips.batches(BATCH)]
+    features = [network.encode(batch).features for batch in clips.batches(BATCH, chosen)]
     return functional.normalize(torch.cat(features))
 
 
@@ -63,19 +63,6 @@ def accuracy(network: Network, clips: TokenSet, means: Tensor | None = None) -> 
     """Return the share of clips that are classified rightly, in [0, 1]."""
     right = predict(network, clips, means) == clips.labels
     return float(right.sum()) / len(right)
-
-
-def answers(
-    network: Network, parts: Iterable[TokenSet], means: Tensor | None = None
-) -> NDArray[np.int64]:
-    """Return the class answered for each clip, [N], as a position in the learning order.
-
-    Args:
-        network: what is tested.
-        parts: the clips, a part at a time.
-        means: [C, D] of `class_means` to take the nearest of; without them the largest logit wins.
-    """
-    return torch.cat([predict(network, clips, means).cpu() for clips in parts]).numpy()
 
 
 def confusion(

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -23,7 +22,9 @@ from avcil.incremental.folder import RunFolder
 from avcil.incremental.heads.network import Network
 from avcil.incremental.methods.base import Method
 from avcil.incremental.seeds import derive_seed
+from avcil.incremental.step import Step
 from avcil.incremental.tasks import Task
+from avcil.incremental.teacher import Teacher
 from avcil.progress import Bar
 
 
@@ -35,8 +36,8 @@ class Fit:
     method: Method
     task: Task
     network: Network
-    teacher: Network | None
-    """The network of the previous task, frozen."""
+    teacher: Teacher | None
+    """The network of the previous task."""
     clips: TokenSet
     """New clips, then exemplars."""
     current: int
@@ -58,12 +59,14 @@ class Fit:
         if not self.method.terms:
             bar.skip(self.config.epochs)
             return self.progress
-        checkpoint = self._checkpoint(make_optimizer(self.config, self.network))
+        optimizer = make_optimizer(self.config, self.network)
+        checkpoint = self._checkpoint(optimizer)
         self.progress = checkpoint.restore()
         self.folder.rewind_metrics(self.task.index, self.progress.epoch)
         bar.skip(self.progress.epoch)
+        step = Step(self.config, self.method, self.task, self.network, optimizer)
         while self.progress.epoch < self.config.epochs:
-            note = self._train_and_validate(checkpoint)
+            note = self._train_and_validate(step, checkpoint)
             bar.advance(1, note, len(self.clips))
         self.network.load_state_dict(self.progress.best_weights)
         return self.progress
@@ -73,22 +76,17 @@ class Fit:
         means = class_means(self.network, self.clips) if self.method.nearest_mean else None
         return accuracy(self.network, self.validation, means)
 
-    def _train_and_validate(self, checkpoint: Checkpoint) -> str:
+    def _train_and_validate(self, step: Step, checkpoint: Checkpoint) -> str:
         """Train and write down one epoch, and return it in a few words."""
         start, epoch = time.perf_counter(), self.progress.epoch
-        losses = self._epoch(epoch, checkpoint)
-        score = self.validate()
-        if score > self.progress.best_accuracy:
-            self.progress.best_accuracy, self.progress.best_epoch = score, epoch
-            self.progress.best_weights = {
-                name: value.clone() for name, value in self.network.state_dict().items()
-            }
+        losses = self.train_epoch(epoch, step, checkpoint)
+        score = self._score(epoch)
         self.folder.log_epoch(
             {
                 "task": self.task.index,
                 "epoch": epoch,
                 "losses": losses,
-                "lr": checkpoint.optimizer.param_groups[0]["lr"],
+                "lr": float(checkpoint.optimizer.param_groups[0]["lr"]),
                 "validation_accuracy": score,
                 "seconds": round(time.perf_counter() - start, 4),
             }
@@ -96,47 +94,45 @@ class Fit:
         self.progress.finish_epoch()
         terms = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
         place = f"task {self.task.index + 1}/{self.config.tasks}"
-        return f"{place}, epoch {epoch + 1}/{self.config.epochs}: {terms}, validation {score:.1%}"
+        seen = "" if score is None else f", validation {score:.1%}"
+        return f"{place}, epoch {epoch + 1}/{self.config.epochs}: {terms}{seen}"
 
-    def _epoch(self, epoch: int, checkpoint: Checkpoint) -> dict[str, float]:
+    def _score(self, epoch: int) -> float | None:
+        """Validate if it is this epoch's turn, and keep the weights if they are the best so far."""
+        if (epoch + 1) % self.config.validate_every and epoch + 1 < self.config.epochs:
+            return None
+        score = self.validate()
+        if score > self.progress.best_accuracy:
+            self.progress.best_accuracy, self.progress.best_epoch = score, epoch
+            self.progress.best_weights = {
+                name: value.clone() for name, value in self.network.state_dict().items()
+            }
+        return score
+
+    def train_epoch(self, epoch: int, step: Step, checkpoint: Checkpoint) -> dict[str, float]:
         """Train one epoch and return the mean of each loss term over its steps."""
         # All chance of an epoch comes from this seed, so an epoch can be repeated after a kill.
         seed = derive_seed(self.config.seed, "epoch", self.task.index, epoch)
-        sampler, progress, optimizer = self._sampler(), self.progress, checkpoint.optimizer
+        sampler, progress = self._sampler(), self.progress
         if progress.step == 0:  # else the generators are where the resume point left them
             torch.manual_seed(seed)
         self.network.train()
         totals, finite_steps = progress.totals, progress.finite_steps
-        steps = enumerate(sampler.epoch(torch.Generator().manual_seed(seed)))
-        for step, (index, new) in islice(steps, progress.step, None):
-            rate = learning_rate(self.config, epoch * sampler.steps + step, sampler.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            for name, term in self._step(index, new, optimizer):
+        plan = list(sampler.epoch(torch.Generator().manual_seed(seed)))[progress.step :]
+        drawn = self.clips.draw([index for index, _ in plan])
+        for (index, clips), (_, new) in zip(drawn, plan, strict=True):
+            batch = replace(clips, current=new)
+            old = None if self.teacher is None else self.teacher.outputs(index, batch)
+            done = epoch * sampler.steps + progress.step
+            set_rate(checkpoint.optimizer, learning_rate(self.config, done, sampler.steps))
+            for name, term in step(batch, old).items():
                 totals[name] = totals.get(name, torch.zeros_like(term)) + term
                 # Counted on the device: asking now would make every step wait for it.
                 finite_steps[name] = finite_steps.get(name, 0) + totals[name].isfinite()
-            progress.step = step + 1
+            progress.step += 1
             checkpoint.keep(progress)
         self._refuse_non_finite(epoch, totals, finite_steps)
         return {name: float(total) / sampler.steps for name, total in totals.items()}
-
-    def _step(
-        self, index: Tensor, new: int, optimizer: torch.optim.Optimizer
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Take one optimizer step and yield the loss terms."""
-        batch = self.clips.batch(index.to(self.clips.labels.device), new)
-        with torch.no_grad():
-            old = None if self.teacher is None else self.teacher(batch)
-        terms = self.method.loss(batch, self.network(batch), old, self.task)
-        # A term that is switched off is left out: times zero, a NaN would still be a NaN.
-        terms = {name: term for name, term in terms.items() if self.config.losses[name]}
-        weighted = [self.config.losses[name] * term for name, term in terms.items()]
-        if weighted:
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(weighted).sum().backward()
-            optimizer.step()
-        return ((name, term.detach()) for name, term in terms.items())
 
     def _sampler(self) -> Sampler:
         return Sampler(
@@ -178,7 +174,19 @@ def make_optimizer(config: Config, network: Network) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(weights, rate, momentum=config.momentum, weight_decay=decay)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    if config.graphed and weights[0].device.type == "cuda":
+        first = torch.tensor(rate, device=weights[0].device)
+        return kind(weights, first, weight_decay=decay, fused=True, capturable=True)
     return kind(weights, rate, weight_decay=decay, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate, in the optimizer's own tensor if it keeps one."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def learning_rate(config: Config, step: int, steps_in_epoch: int) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 from avcil.incremental.heads.base import Batch, Encoded
 from avcil.incremental.heads.layers import masked_mean
 from avcil.incremental.heads.network import Network
+from avcil.incremental.losses import widen
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of logits and labels, a mean over clips."""
@@ -41,9 +42,9 @@ def _gradient_norms(network: Network, batch: Batch, loss: Loss) -> Tensor:
     outputs = network(batch)
     total = len(batch.labels) * loss(outputs.logits, batch.labels)
     gradients = torch.autograd.grad(total, outputs.encoded.layers)
-    each = [gradient.sum(1) if gradient.ndim == 3 else gradient for gradient in gradients]
+    each = [widen(each.sum(1) if each.ndim == 3 else each) for each in gradients]
     return torch.stack([gradient.norm(dim=1).sum() for gradient in each])
 
 
 def _pool(layer: Tensor, mask: Tensor | None) -> Tensor:
-    return masked_mean(layer, mask) if layer.ndim == 3 else layer
+    return widen(masked_mean(layer, mask) if layer.ndim == 3 else layer)

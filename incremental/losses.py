@@ -18,6 +18,11 @@ from avcil.incremental.tasks import Task
 FeatureDistance = Literal["tokens", "pooled", "cosine", "smooth-l1"]
 
 
+def widen(values: Tensor) -> Tensor:
+    """Return what a network gives under autocast in float32; anything else as it is."""
+    return values.float() if values.dtype is torch.bfloat16 else values
+
+
 def span_cross_entropy(logits: Tensor, labels: Tensor, span: range) -> Tensor:
     """Cross-entropy among the classes of `span` alone, of clips whose labels lie in it."""
     block = logits[:, span.start : span.stop]
@@ -63,18 +68,22 @@ def task_distillation(
 def feature_distance(new: Encoded, old: Encoded, first: int, kind: FeatureDistance) -> Tensor:
     """Mean distance of the features of clips [first:], one of the kinds of `FeatureDistance`.
 
+    `old` may hold these clips alone.
+
     Source: equation (4) of the paper, read as a mean squared error of tokens.
     """
+    count = len(new.features) - first
     if kind == "pooled":
-        return functional.mse_loss(new.features[first:], old.features[first:])
-    mask = None if old.mask is None else old.mask[first:]
-    return token_distance(new.tokens[first:], old.tokens[first:], mask, kind)
+        return functional.mse_loss(new.features[first:], old.features[-count:])
+    mask = None if old.mask is None else old.mask[-count:]
+    return token_distance(new.tokens[first:], old.tokens[-count:], mask, kind)
 
 
 def token_distance(
     new: Tensor, old: Tensor, mask: Tensor | None, kind: FeatureDistance = "tokens"
 ) -> Tensor:
     """Mean distance of tokens [B, T, D], over real tokens [B, T]."""
+    new, old = widen(new), widen(old)
     if kind == "cosine":
         each = 1 - functional.cosine_similarity(new, old, dim=-1)
     elif kind == "smooth-l1":
@@ -138,7 +147,7 @@ def attention_distillation(new: Tensor, old: Tensor) -> Tensor:
 
     Source: Pian et al., AV-CIL, ICCV 2023, section 4.4.
     """
-    return functional.kl_div(new, old, reduction="batchmean", log_target=True)
+    return functional.kl_div(widen(new), widen(old), reduction="batchmean", log_target=True)
 
 
 def instance_contrast(similarity: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,12 +18,13 @@ from avcil.incremental.checkpoint import Cadence, Progress
 from avcil.incremental.config import Config
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import TokenSet
+from avcil.incremental.device import autocast_type
 from avcil.incremental.evaluate import (
     BATCH,
-    answers,
     class_means,
     confusion,
     count_correct,
+    predict,
     unit_features,
 )
 from avcil.incremental.fit import Fit
@@ -32,14 +34,16 @@ from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.memory import Memory, herd, rank_randomly
 from avcil.incremental.methods.base import Replay
+from avcil.incremental.residency import PLACES, Residency, Tier, clip_bytes
 from avcil.incremental.results import Results
 from avcil.incremental.seeds import derive_seed
 from avcil.incremental.tasks import Task
-from avcil.progress import Bar
+from avcil.incremental.teacher import Teacher
+from avcil.progress import Bar, log
 from avcil.stopping import asked_to_stop
 
-TEST_PART = 2048
-"""Test clips in memory at once."""
+NORM_PART = 64
+"""Clips whose sums are taken at once."""
 
 
 class Trainer:
@@ -51,16 +55,18 @@ class Trainer:
         curriculum: Curriculum,
         folder: RunFolder,
         results: Results,
-        device: torch.device,
+        residency: Residency,
     ) -> None:
         """Prepare a run; `results` holds the tasks that are done."""
         self.config, self.curriculum, self.folder = config, curriculum, folder
-        self.results, self.device = results, device
+        self.results, self.residency = results, residency
+        self.device = residency.device
         self.store = curriculum.store
         self.method = config.make_method()
         self.memory = self._recall()
         self.cadence = Cadence()
         self.network: Network | None = None
+        self._tier: Tier | None = None
 
     def run(self, bar: Bar) -> Results:
         """Learn every task that is not done yet.
@@ -73,18 +79,21 @@ class Trainer:
             if asked_to_stop():
                 raise KeyboardInterrupt
             start = time.perf_counter()
-            self.network, progress = self._learn(task, bar)
-            self._remember(task)
+            clips = self._load(self._training_rows(task))
+            self._tell_where(clips)
+            self.network, progress = self._learn(task, clips, bar)
+            self._remember(task, clips)
+            del clips  # the test needs the room
             self._test(task)
             self._conclude(task, progress, time.perf_counter() - start)
         return self.results
 
-    def _learn(self, task: Task, bar: Bar) -> tuple[Network, Progress]:
+    def _learn(self, task: Task, clips: TokenSet, bar: Bar) -> tuple[Network, Progress]:
         """Train one task and return the network at its best epoch."""
-        rows = self._training_rows(task)
         exemplars = len(self.memory.rows) if self._replays_exemplars else 0
-        clips = self._load(rows)
         network, teacher = self._enter(task, clips)
+        if teacher is not None:
+            teacher.learn(clips, len(clips) - exemplars, self.residency)
         fit = Fit(
             config=self.config,
             method=self.method,
@@ -92,7 +101,7 @@ class Trainer:
             network=network,
             teacher=teacher,
             clips=clips,
-            current=len(rows) - exemplars,
+            current=len(clips) - exemplars,
             validation=self._load(self.curriculum.rows("val", task.seen)),
             folder=self.folder,
             cadence=self.cadence,
@@ -104,22 +113,24 @@ class Trainer:
             progress.best_epoch, progress.best_accuracy = 0, fit.validate()
         return network, progress
 
-    def _enter(self, task: Task, clips: TokenSet) -> tuple[Network, Network | None]:
+    def _enter(self, task: Task, clips: TokenSet) -> tuple[Network, Teacher | None]:
         """Return the network to train, grown, and the frozen network of the previous task."""
         previous = self._previous(task)
         # After the line above, which draws weights only when a resumed run rebuilds the network.
         torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
         if previous is None:
             network = self._new_network()
-            network.visual_norm.fit(clips.visual, clips.visual_lengths)
-            network.audio_norm.fit(clips.audio, clips.audio_lengths)
+            parts = partial(clips.batches, NORM_PART)
+            network.visual_norm.fit((each.visual, each.visual_mask) for each in parts())
+            network.audio_norm.fit((each.audio, each.audio_mask) for each in parts())
         else:
             network = previous
-        teacher = copy.deepcopy(previous) if self.method.distils and previous else None
+        reads = self.method.reads()
+        teacher = Teacher(copy.deepcopy(previous), reads) if reads and previous else None
         _grow(network, task)
         with torch.no_grad():
             self.method.before_task(network.eval(), clips.batches(BATCH), task)
-        return network, None if teacher is None else teacher.eval().requires_grad_(False)
+        return network, teacher
 
     def _previous(self, task: Task) -> Network | None:
         """Return the network of the task before, from memory or, on resume, from its file."""
@@ -138,6 +149,7 @@ class Trainer:
             self.config.head_options(),
             self.store.encoding,
             self._new_classifier,
+            autocast_type(self.config.precision, self.device),
         ).to(self.device)
 
     def _new_classifier(self, width: int) -> Classifier:
@@ -149,9 +161,9 @@ class Trainer:
         assert self.network is not None
         means = None
         if self.method.nearest_mean:
-            means = class_means(self.network, self._load(self.memory.rows))
+            means = class_means(self.network, self._stream(self.memory.rows))
         rows = self.curriculum.rows("test", task.seen)
-        answered = answers(self.network, self._parts(rows), means)
+        answered = predict(self.network, self._stream(rows), means).cpu().numpy()
         counts = self._count(task, rows, answered)
         self.results.correct.append(count_correct(counts, self._done(task)))
         if self.results.leak_free_total:
@@ -202,29 +214,38 @@ class Trainer:
         return np.concatenate([new, self.memory.rows]) if self._replays_exemplars else new
 
     def _load(self, rows: NDArray[np.int64]) -> TokenSet:
-        return TokenSet.load(self.store, rows, self.curriculum.positions, self.device)
+        return TokenSet.load(self.store, rows, self.curriculum.positions, self.residency)
 
-    def _parts(self, rows: NDArray[np.int64]) -> Iterator[TokenSet]:
-        for start in range(0, len(rows), TEST_PART):
-            yield self._load(rows[start : start + TEST_PART])
+    def _stream(self, rows: NDArray[np.int64]) -> TokenSet:
+        """Take clips that are looked at once: they need not be in memory together."""
+        once = replace(self.residency, tier="stream")
+        return TokenSet.load(self.store, rows, self.curriculum.positions, once)
+
+    def _tell_where(self, clips: TokenSet) -> None:
+        """Log where the tokens lie, at the first task and whenever it changes."""
+        if clips.source.tier != self._tier:
+            self._tier = clips.source.tier
+            size = len(clips) * clip_bytes(self.store) / 1e9
+            where = PLACES[self._tier]
+            log(f"{self.folder.path.name}: {len(clips)} training clips, {size:.2g} GB, {where}")
 
     # --- memory ---------------------------------------------------------------------------------
 
-    def _remember(self, task: Task) -> None:
+    def _remember(self, task: Task, clips: TokenSet) -> None:
         """Choose exemplars of the task's classes."""
         if self._replays_exemplars:
             rows = {p: self.curriculum.rows("train", range(p, p + 1)) for p in task.new}
             if self.config.selection == "herding":
-                self.memory.add({position: self._herd(rows[position]) for position in rows})
+                self.memory.add({p: rows[p][self._herd(clips, p)] for p in rows})
                 return
             seed = derive_seed(self.config.seed, "memory", task.index)
             self.memory.add(rank_randomly(rows, np.random.default_rng(seed)))
 
-    def _herd(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _herd(self, clips: TokenSet, position: int) -> NDArray[np.int64]:
         """Rank the clips of one class by herding."""
         assert self.network is not None
-        features = unit_features(self.network, self._load(rows))
-        return rows[herd(features.cpu().numpy())]
+        chosen = (clips.labels == position).nonzero()[:, 0].cpu()
+        return herd(unit_features(self.network, clips, chosen).cpu().numpy())
 
     def _recall(self) -> Memory:
         """Rebuild the memory from the ids that the results list, which keep its order."""

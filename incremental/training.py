@@ -22,6 +22,7 @@ from avcil.incremental.device import (
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.options import parse_value
+from avcil.incremental.residency import Residency
 from avcil.incremental.results import CacheIdentity, Results
 from avcil.incremental.trainer import Trainer
 from avcil.progress import log, track
@@ -98,7 +99,7 @@ def train_one(
             suitable_threads(config, store.encoding),
             track(label, total, "epochs", done * config.epochs) as bar,
         ):
-            Trainer(config, curriculum, folder, results, device).run(bar)
+            Trainer(config, curriculum, folder, results, Residency(device)).run(bar)
     except KeyboardInterrupt:
         log(f"interrupted: {folder.path} is kept; the same command goes on from there")
         raise

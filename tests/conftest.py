@@ -83,6 +83,22 @@ def toy_store(toy_cache: Path) -> FeatureStore:
     return FeatureStore.open(toy_cache)
 
 
+@pytest.fixture(scope="session")
+def ragged_store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Clips of many lengths, one token at least."""
+    path, rng = tmp_path_factory.mktemp("ragged") / "features.zarr", np.random.default_rng(1)
+    manifest = toy_manifest("ragged")
+    with CacheWriter.open(path, manifest, TOY) as writer:
+        for shard in writer.pending():
+            whole = [toy_tokens(int(manifest.labels[row]), rng) for row in writer.rows(shard)]
+            cut = [
+                Tokens(each.visual[: rng.integers(1, 5)], each.audio[: rng.integers(1, 6)])
+                for each in whole
+            ]
+            writer.commit(shard, cut)
+    return FeatureStore.open(path)
+
+
 class PoisonedStore:
     """A store in which some clips are NaN, which no cache on disk can hold."""
 
@@ -94,8 +110,8 @@ class PoisonedStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def load(self, rows: NDArray[np.int64]) -> Clips:
-        clips = self.store.load(rows)
+    def load(self, rows: NDArray[np.int64], *, out: Clips | None = None) -> Clips:
+        clips = self.store.load(rows, out=out)
         clips.visual[self.bad[rows]] = np.nan
         clips.audio[self.bad[rows]] = np.nan
         return clips

@@ -29,6 +29,7 @@ from avcil.incremental.heads.network import Network, head_options
 from avcil.incremental.importance import layer_importance
 from avcil.incremental.losses import neighbourhood_loss
 from avcil.incremental.memory import herd
+from avcil.incremental.residency import Resident
 
 ENCODING = Encoding(
     encoder="test",
@@ -330,7 +331,8 @@ def test_herding_takes_equal_clips_once_each() -> None:
 def test_nearest_mean_goes_by_direction() -> None:
     net, batch = network("mean"), clips(8)
     lengths = torch.full((8,), 6), torch.full((8,), 3)
-    tokens = TokenSet(batch.visual, batch.audio, *lengths, batch.labels, (False, False))
+    source = Resident(batch.visual, batch.audio)
+    tokens = TokenSet(source, *lengths, batch.labels, (False, False))
     means = class_means(net, tokens)
     answers = predict(net, tokens, means)
     features = torch.cat([net.encode(each).features for each in tokens.batches(3)]).detach()

@@ -6,6 +6,7 @@ Shapes: B clips, T query tokens, S memory tokens, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,26 +51,33 @@ class InputNorm(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Scale tokens, [B, T, D] of any float type to the type of the weights."""
-        tokens = tokens.float()
         if self.kind == "standardize":
-            return (tokens - self.mean) / self.deviation
+            # In place: one array of float32 is made, not three.
+            return (tokens.to(self.mean.dtype) - self.mean).div_(self.deviation)
+        tokens = tokens.float()
         if self.kind == "l2":
             return functional.normalize(tokens, dim=-1)
         return self.norm(tokens)
 
     @torch.no_grad()
-    def fit(self, tokens: Tensor, lengths: Tensor) -> None:
-        """Take mean and deviation of each channel from tokens [N, T, D]; only `standardize`."""
+    def fit(self, parts: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """Take mean and deviation of each channel from tokens; only `standardize`.
+
+        Args:
+            parts: tokens [B, T, D] and their mask [B, T], None where nothing is padded; the same
+                parts in the same order give the same bits.
+        """
         if self.kind != "standardize":
             return
-        count, total, squares = 0, 0.0, 0.0
-        for part, length in zip(tokens.split(64), lengths.split(64), strict=True):
-            real = part.double()[padding_mask(length, part.shape[1])]
+        count = 0
+        total = squares = torch.zeros_like(self.mean, dtype=torch.float64)
+        for part, mask in parts:
+            real = part.double().flatten(0, 1) if mask is None else part.double()[mask]
             count += len(real)
             total = total + real.sum(0)
             squares = squares + real.square().sum(0)
-        mean = torch.as_tensor(total / max(count, 1))
-        variance = torch.as_tensor(squares / max(count, 1)) - mean.square()
+        mean = total / max(count, 1)
+        variance = squares / max(count, 1) - mean.square()
         self.mean.copy_(mean)
         # A channel that never changes carries nothing: divide it by one, not by nearly zero.
         deviation = variance.clamp_min(0).sqrt()

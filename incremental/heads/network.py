@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from avcil.cache.schema import Encoding
@@ -90,9 +91,15 @@ class Network(nn.Module):
         options: HeadOptions,
         encoding: Encoding,
         classifier: Callable[[int], Classifier],
+        autocast: torch.dtype | None = None,
     ) -> None:
-        """Build a head for the tokens of `encoding`, and an empty classifier of its width."""
+        """Build a head for the tokens of `encoding`, and an empty classifier of its width.
+
+        With `autocast`, the products of the head are computed in that type, bfloat16; weights,
+        features, streams and the classifier stay float32.
+        """
         super().__init__()
+        self.autocast = autocast
         self.visual_norm = InputNorm(options.input_norm, encoding.visual_width)
         self.audio_norm = InputNorm(options.input_norm, encoding.audio_width)
         self.head = HEADS[name].build(options, encoding)
@@ -101,7 +108,12 @@ class Network(nn.Module):
 
     def encode(self, batch: Batch) -> Encoded:
         """Run the network up to the classifier."""
-        return self.head(self._scaled(batch))
+        if self.autocast is None:
+            return self.head(self._scaled(batch))
+        with torch.autocast(batch.visual.device.type, self.autocast):
+            encoded: Encoded = self.head(self._scaled(batch))
+        streams = {name: each.float() for name, each in encoded.streams.items()}
+        return replace(encoded, features=encoded.features.float(), streams=streams)
 
     def guidance(self, batch: Batch) -> Tensor | None:
         """Return `Head.guidance` of clips as they lie in the cache."""

@@ -19,7 +19,7 @@ from avcil.incremental.heads.classifiers import ProxyClassifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.importance import layer_importance, pooled_layers
 from avcil.incremental.losses import direction_distance, neighbourhood_loss
-from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.methods.base import Method, Reads, Replay
 from avcil.incremental.tasks import Task
 
 
@@ -45,6 +45,10 @@ class AFC(Method):
             batches = [(network.encode(batch).features, batch.labels) for batch in clips]
             features, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
             network.classifier.imprint([features[labels == position] for position in task.new])
+
+    def reads(self) -> Reads:
+        """Name the layers."""
+        return {"layers": "all"}
 
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task

@@ -19,7 +19,7 @@ from avcil.incremental.losses import (
     separated_cross_entropy,
     task_distillation,
 )
-from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.methods.base import Method, Reads, Replay
 from avcil.incremental.tasks import Task
 
 
@@ -37,6 +37,10 @@ class AVCIL(Method):
         {"ce": 1.0, "kd": 1.0, "instance": 0.5, "class": 1.0, "spatial": 0.5, "temporal": 0.5}
     )
 
+    def reads(self) -> Reads:
+        """Name the logits, and the attention on exemplars."""
+        return {"logits": "all", "attention": "exemplars"}
+
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
@@ -53,8 +57,9 @@ class AVCIL(Method):
             )
         if batch.current < len(batch.labels):
             for name, logs in new.encoded.attention.items():
-                before = old.encoded.attention[name]
-                terms[name] = attention_distillation(logs[batch.current :], before[batch.current :])
+                now = logs[batch.current :]
+                before = old.encoded.attention[name][-len(now) :]
+                terms[name] = attention_distillation(now, before)
         return terms
 
     def _similarity(self, encoded: Encoded) -> Tensor:

@@ -17,6 +17,10 @@ from avcil.incremental.tasks import Task
 
 Selection = Literal["random", "herding"]
 
+Reads = Mapping[str, Literal["all", "exemplars"]]
+"""Outputs of the previous task's network, of `logits`, `features`, `tokens`, `layers` and
+`attention`, and of which clips of a batch."""
+
 
 class Replay(Enum):
     """Which clips of earlier tasks a later task may see, and how they reach its batches."""
@@ -41,8 +45,6 @@ class Method(ABC):
     terms: ClassVar[Mapping[str, float]] = MappingProxyType({"ce": 1.0})
     """Default weight of each named loss term; `--set losses.NAME=WEIGHT` changes one. A method
     without terms is in closed form: nothing is trained, `after_task` does all."""
-    distils: ClassVar[bool] = True
-    """Whether the loss looks at the network of the previous task."""
     nearest_mean: ClassVar[bool] = False
     """Whether a clip goes to the class whose exemplars' mean is nearest to it, instead of to the
     largest logit."""
@@ -60,6 +62,14 @@ class Method(ABC):
             task: the task that begins.
         """
 
+    def reads(self) -> Reads:
+        """Name the outputs of the previous task's network that `loss` reads, and of which clips.
+
+        They are computed once a task and kept, so less is better. `tokens` come with their mask,
+        `layers` as means over their tokens. Without any there is no such network.
+        """
+        return {}
+
     @abstractmethod
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
@@ -69,7 +79,9 @@ class Method(ABC):
         Args:
             batch: the clips; with paired replay the exemplars come last.
             new: outputs of the network in training.
-            old: outputs of the frozen network of the previous task; None in the first task.
+            old: outputs of the frozen network of the previous task, those that `reads` names; of
+                exemplars alone, the rows are fewer and stand for the last clips. None in the first
+                task.
             task: the task in training.
         """
 

@@ -19,7 +19,6 @@ class ClosedForm(Method):
     """Sums over the clips of each task and solves for the classifier; nothing is trained."""
 
     terms = MappingProxyType({})
-    distils = False
 
     @abstractmethod
     def classifier(self, width: int) -> MomentClassifier:

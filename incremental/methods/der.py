@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.methods.base import Method, Reads, Replay
 from avcil.incremental.tasks import Task
 
 
@@ -26,6 +26,10 @@ class DER(Method):
     replay = Replay.PAIRED
     terms = MappingProxyType({"ce": 1.0, "replay": 0.5, "logits": 0.5})
 
+    def reads(self) -> Reads:
+        """Name the logits of exemplars."""
+        return {"logits": "exemplars"}
+
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
@@ -35,5 +39,5 @@ class DER(Method):
         if old is not None and batch.current < len(batch.labels):
             terms["replay"] = functional.cross_entropy(new.logits[kept], batch.labels[kept])
             known = new.logits[kept, : old.logits.shape[1]]
-            terms["logits"] = functional.mse_loss(known, old.logits[kept])
+            terms["logits"] = functional.mse_loss(known, old.logits[-len(known) :])
         return terms

@@ -19,8 +19,6 @@ from avcil.incremental.tasks import Task
 class FineTune(Method):
     """Cross-entropy over all classes seen, on the new clips alone."""
 
-    distils = False
-
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:

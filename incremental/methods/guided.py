@@ -21,7 +21,7 @@ from avcil.incremental.losses import (
     separated_cross_entropy,
     task_distillation,
 )
-from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.methods.base import Method, Reads, Replay
 from avcil.incremental.tasks import Task
 
 
@@ -40,6 +40,11 @@ class Guided(Method):
 
     replay = Replay.PAIRED
     terms = MappingProxyType({"ce": 1.0, "feature": 1.0, "kd": 1.0})
+
+    def reads(self) -> Reads:
+        """Name the logits, and the features as they are compared."""
+        compared = "features" if self.feature == "pooled" else "tokens"
+        return {"logits": "all", compared: self.feature_of}
 
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task

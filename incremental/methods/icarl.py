@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.losses import sigmoid_distillation
-from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.methods.base import Method, Reads, Replay
 from avcil.incremental.tasks import Task
 
 
@@ -28,6 +28,10 @@ class ICaRL(Method):
     replay = Replay.MIXED
     selection = "herding"
     terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
+
+    def reads(self) -> Reads:
+        """Name the logits."""
+        return {"logits": "all"}
 
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task

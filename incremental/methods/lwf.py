@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.losses import span_cross_entropy, task_distillation
-from avcil.incremental.methods.base import Method
+from avcil.incremental.methods.base import Method, Reads
 from avcil.incremental.tasks import Task
 
 
@@ -23,6 +23,10 @@ class LwF(Method):
     temperature: float = 2.0
 
     terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
+
+    def reads(self) -> Reads:
+        """Name the logits."""
+        return {"logits": "all"}
 
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.losses import separated_cross_entropy, task_distillation
-from avcil.incremental.methods.base import Method, Replay
+from avcil.incremental.methods.base import Method, Reads, Replay
 from avcil.incremental.tasks import Task
 
 
@@ -24,6 +24,10 @@ class SSIL(Method):
 
     replay = Replay.PAIRED
     terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
+
+    def reads(self) -> Reads:
+        """Name the logits."""
+        return {"logits": "all"}
 
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task

@@ -1,0 +1,165 @@
+"""One step of training: loss terms, gradients, update. Plain, compiled or a CUDA graph.
+
+The fast forms serve batches of one size, that of the first; others take the plain form. Whatever
+goes wrong while a fast form is made is told in one line, and training goes on in the plain form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from avcil.incremental.config import Config
+from avcil.incremental.heads.base import Batch, Outputs
+from avcil.incremental.heads.network import Network
+from avcil.incremental.methods.base import Method
+from avcil.incremental.tasks import Task
+from avcil.progress import log
+
+Terms = dict[str, Tensor]
+Run = Callable[[Batch, Outputs | None], Terms]
+"""Takes a step and returns the loss terms, detached."""
+
+
+class Step:
+    """Updates the network by one batch."""
+
+    def __init__(
+        self,
+        config: Config,
+        method: Method,
+        task: Task,
+        network: Network,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Prepare steps of one task, in the form that the configuration asks for."""
+        self.method, self.task, self.network, self.optimizer = method, task, network, optimizer
+        self.weights: Mapping[str, float] = config.losses
+        self._terms: Run = self._plain_terms
+        self._fast: Run | None = None
+        self._size: tuple[int, int] | None = None
+        if config.compiled:
+            torch.compiler.reset()  # else the forms of earlier tasks count against PyTorch's limit
+            self._terms = torch.compile(self._plain_terms, dynamic=False)
+            self._fast = self._run
+        if config.graphed and _can_be_graphed(optimizer):
+            self._fast = Graph(self._run)
+
+    def __call__(self, batch: Batch, old: Outputs | None) -> Terms:
+        """Take a step and return the loss terms; nothing waits for the device."""
+        size = (len(batch.labels), batch.current)
+        self._size = self._size or size
+        if self._fast is None or size != self._size:
+            return self._run_plainly(batch, old)
+        try:
+            return self._fast(batch, old)
+        except Exception as error:  # whatever a compiler or a driver may raise
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            log(f"the fast form of a training step cannot be had, going on without: {reason}")
+            self._fast, self._terms = None, self._plain_terms
+            return self._run_plainly(batch, old)
+
+    def _run_plainly(self, batch: Batch, old: Outputs | None) -> Terms:
+        return self._update(self._plain_terms(batch, old))
+
+    def _run(self, batch: Batch, old: Outputs | None) -> Terms:
+        return self._update(self._terms(batch, old))
+
+    def _plain_terms(self, batch: Batch, old: Outputs | None) -> Terms:
+        terms = self.method.loss(batch, self.network(batch), old, self.task)
+        # A term that is switched off is left out: times zero, a NaN would still be a NaN.
+        return {name: term for name, term in terms.items() if self.weights[name]}
+
+    def _update(self, terms: Terms) -> Terms:
+        weighted = [self.weights[name] * term for name, term in terms.items()]
+        if weighted:
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.stack(weighted).sum().backward()
+            self.optimizer.step()
+        return {name: term.detach() for name, term in terms.items()}
+
+
+class Graph:
+    """A step that is recorded once, and then replayed on other numbers by one launch.
+
+    The optimizer must be `capturable` and keep its learning rate in a tensor.
+    """
+
+    WARM_UP = 3
+    """Steps taken before recording, in which libraries make what they make on first use."""
+
+    def __init__(self, run: Run) -> None:
+        """Prepare to record `run`."""
+        self._run = run
+        self._taken = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[Batch, Outputs | None]
+        self._terms: Terms
+
+    def __call__(self, batch: Batch, old: Outputs | None) -> Terms:
+        """Take a step; the terms are valid until the next one."""
+        self._taken += 1
+        if self._taken <= self.WARM_UP:
+            return self._warm_up(batch, old)
+        if self._graph is None:
+            self._record(batch, old)
+        else:
+            pairs = zip(tensors_of(self._inputs), tensors_of((batch, old)), strict=True)
+            for target, source in pairs:
+                target.copy_(source, non_blocking=True)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._terms
+
+    def _warm_up(self, batch: Batch, old: Outputs | None) -> Terms:
+        """Take a step on a stream of its own, as recording will."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            terms = self._run(batch, old)
+        torch.cuda.current_stream().wait_stream(side)
+        return terms
+
+    def _record(self, batch: Batch, old: Outputs | None) -> None:
+        """Record a step on copies of its inputs; nothing is computed yet."""
+        self._inputs = cast(tuple[Batch, Outputs | None], copy_tensors((batch, old)))
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._terms = self._run(*self._inputs)
+        self._graph = graph
+
+
+def _can_be_graphed(optimizer: torch.optim.Optimizer) -> bool:
+    group = optimizer.param_groups[0]
+    return bool(group.get("capturable")) and group["params"][0].device.type == "cuda"
+
+
+def tensors_of(value: object) -> list[Tensor]:
+    """Return the tensors in nested dataclasses, tuples and mappings, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [each for part in _parts(value).values() for each in tensors_of(part)]
+
+
+def copy_tensors(value: Any) -> Any:
+    """Return the same structure around copies of its tensors."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    copies = {key: copy_tensors(part) for key, part in _parts(value).items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **copies)
+    if isinstance(value, tuple):
+        return tuple(copies.values())
+    return copies if isinstance(value, Mapping) else value
+
+
+def _parts(value: object) -> dict[Any, object]:
+    if is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    if isinstance(value, tuple):
+        return dict(enumerate(value))
+    return dict(value) if isinstance(value, Mapping) else {}

@@ -1,0 +1,342 @@
+"""Where tokens lie and when the teacher answers changes nothing but the time it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from avcil.cache.reader import FeatureStore
+from avcil.cache.schema import Clips, ShardDamaged
+from avcil.incremental.config import Config, Request
+from avcil.incremental.curriculum import Curriculum
+from avcil.incremental.data import TokenSet
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.folder import RunFolder
+from avcil.incremental.methods import METHODS, make_method
+from avcil.incremental.residency import (
+    AHEAD,
+    TIERS,
+    Hosted,
+    Residency,
+    Resident,
+    Source,
+    Streamed,
+    Tier,
+    clip_bytes,
+)
+from avcil.incremental.results import read_metrics, read_run
+from avcil.incremental.trainer import Trainer
+from avcil.incremental.training import new_results, resolve_all
+from avcil.progress import track
+
+CPU = torch.device("cpu")
+SMALL: dict[str, object] = {
+    "tasks": 3,
+    "memory": 12,
+    "epochs": 3,
+    "batch_size": 8,
+    "exemplar_batch_size": 4,
+    "head.width": 16,
+    "learning_rate": 2e-3,
+}
+
+
+def configure(store: FeatureStore, method: str = "guided", /, **settings: object) -> Config:
+    (config,) = resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
+    return config
+
+
+def run(store: FeatureStore, config: Config, runs: Path, residency: Residency) -> Path:
+    folder, curriculum = RunFolder.of(runs, config), Curriculum(config, store)
+    results = new_results(store, curriculum, residency.device)
+    folder.start(config, results)
+    with track("test", 9, "epochs") as bar:
+        Trainer(config, curriculum, folder, results, residency).run(bar)
+    return folder.path
+
+
+def weights(folder: Path) -> list[bytes]:
+    return [(folder / f"task-{task}.safetensors").read_bytes() for task in range(3)]
+
+
+# --- tiers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["guided", "icarl-nme"])
+def test_every_tier_gives_the_same_matrix_and_weights(
+    ragged_store: FeatureStore, tmp_path: Path, method: str
+) -> None:
+    config = configure(ragged_store, method, **{"head.input_norm": "standardize"})
+    device, *others = (
+        run(ragged_store, config, tmp_path / tier, Residency(CPU, tier)) for tier in TIERS
+    )
+    for other in others:
+        assert read_run(other).results.correct == read_run(device).results.correct
+        assert weights(other) == weights(device)
+
+
+def test_every_source_gives_the_same_batches(ragged_store: FeatureStore) -> None:
+    rows = ragged_store.rows("train")
+    loaded = ragged_store.load(rows)
+    sources: list[Source] = [Hosted(loaded, CPU), Streamed(ragged_store, rows, CPU)]
+    plan = torch.randperm(len(rows)).split(7)
+    for source in sources:
+        for index, (visual, audio) in zip(plan, source.fetch(plan), strict=True):
+            np.testing.assert_array_equal(visual.numpy(), loaded.visual[index])
+            np.testing.assert_array_equal(audio.numpy(), loaded.audio[index])
+
+
+def test_a_set_without_clips_gives_no_batch(toy_store: FeatureStore) -> None:
+    assert list(Streamed(toy_store, np.empty(0, np.int64), CPU).fetch([])) == []
+
+
+class SlowStore:
+    """A store that counts what it was asked for and may fail on the way."""
+
+    def __init__(self, store: FeatureStore, fails_at: int = -1) -> None:
+        self.store, self.fails_at, self.loads = store, fails_at, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def load(self, rows: NDArray[np.int64], *, out: Clips) -> Clips:
+        self.loads += 1
+        if self.loads == self.fails_at:
+            raise ShardDamaged("clip 'a' is not what was written")
+        return self.store.load(rows, out=out)
+
+
+def stream(store: SlowStore) -> tuple[Iterator[tuple[torch.Tensor, torch.Tensor]], Sequence[Any]]:
+    plan = torch.arange(40).split(4)
+    return Streamed(cast(FeatureStore, store), store.rows("train"), CPU).fetch(plan), plan
+
+
+def test_a_stream_reads_no_more_than_a_few_batches_ahead(toy_store: FeatureStore) -> None:
+    store = SlowStore(toy_store)
+    batches, plan = stream(store)
+    for number, _ in enumerate(batches):
+        time.sleep(0.01)  # time in which a reader without bounds would run away
+        assert store.loads <= number + AHEAD
+    assert store.loads == len(plan)
+
+
+def test_an_error_in_the_reading_thread_reaches_the_trainer(toy_store: FeatureStore) -> None:
+    batches, _ = stream(SlowStore(toy_store, fails_at=4))
+    with pytest.raises(ShardDamaged, match="clip 'a'"):
+        list(batches)
+
+
+def test_a_stream_that_is_left_early_leaves_no_thread(toy_store: FeatureStore) -> None:
+    import threading
+
+    before = threading.active_count()
+    batches, _ = stream(SlowStore(toy_store))
+    next(batches)
+    cast(Any, batches).close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("free", "tier"), [(10.0, "device"), (1.5, "device"), (1.2, "stream"), (0.0, "stream")]
+)
+def test_the_tier_is_chosen_from_free_memory(
+    toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch, free: float, tier: Tier
+) -> None:
+    rows = toy_store.rows("train")
+    size = len(rows) * clip_bytes(toy_store)
+    monkeypatch.setattr("avcil.incremental.residency.free_memory", lambda _: int(free * size))
+    assert Residency(CPU).source(toy_store, rows).tier == tier
+
+
+def test_the_tier_is_told(
+    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(toy_store, configure(toy_store), tmp_path, Residency(CPU, "stream"))
+    told = [line for line in capsys.readouterr().err.splitlines() if "training clips" in line]
+    assert len(told) == 1
+    assert "24 training clips" in told[0]
+    assert "read from the cache" in told[0]
+
+
+def test_an_unknown_tier_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="'ram'; choose auto, device, host, stream"):
+        Residency(CPU, cast(Any, "ram"))
+
+
+# --- the teacher --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["guided", "avcil"])
+@pytest.mark.parametrize("method", [name for name in METHODS if make_method(name, {}).reads()])
+def test_what_the_teacher_says_once_is_what_it_would_say_at_each_step(
+    ragged_store: FeatureStore, tmp_path: Path, method: str, head: str
+) -> None:
+    config = configure(ragged_store, method, **{"head.name": head})
+    kept, computed = (
+        run(ragged_store, config, tmp_path / str(keep), Residency(CPU, keep_teacher=keep))
+        for keep in (True, False)
+    )
+    assert weights(kept) == weights(computed)
+    assert [each.losses for each in read_metrics(kept)] == [
+        each.losses for each in read_metrics(computed)
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"feature": "pooled"}, {"feature_of": "all"}, {"feature": "cosine"}]
+)
+def test_the_guided_method_keeps_whatever_it_compares(
+    ragged_store: FeatureStore, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    config = configure(
+        ragged_store, **{f"method.{name}": value for name, value in settings.items()}
+    )
+    kept, computed = (
+        run(ragged_store, config, tmp_path / str(keep), Residency(CPU, keep_teacher=keep))
+        for keep in (True, False)
+    )
+    assert weights(kept) == weights(computed)
+
+
+# --- the step -----------------------------------------------------------------------------------
+
+
+def test_validation_every_few_epochs_keeps_the_best_of_those(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    config = configure(toy_store, epochs=5, validate_every=2)
+    folder = run(toy_store, config, tmp_path, Residency(CPU))
+    scores = {(e.task, e.epoch): e.validation_accuracy for e in read_metrics(folder)}
+    results = read_run(folder).results
+    for task in range(3):
+        seen = {epoch: scores[task, epoch] for epoch in range(5)}
+        assert [epoch for epoch, score in seen.items() if score is not None] == [1, 3, 4]
+        best = max(score for score in seen.values() if score is not None)
+        first = min(epoch for epoch, score in seen.items() if score == best)
+        assert (results.best_epochs[task], results.validation_accuracy[task]) == (first, best)
+
+
+def test_validation_changes_no_weight_that_is_trained(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    often, rarely = (
+        run(toy_store, configure(toy_store, validate_every=k), tmp_path, Residency(CPU))
+        for k in (1, 3)
+    )
+    first = [epoch.losses for epoch in read_metrics(often) if epoch.task == 0]
+    assert first == [epoch.losses for epoch in read_metrics(rarely) if epoch.task == 0]
+
+
+def test_a_graph_that_cannot_be_had_changes_nothing(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    plain, graphed = (
+        run(toy_store, configure(toy_store, graphed=asked), tmp_path, Residency(CPU))
+        for asked in (False, True)
+    )
+    assert weights(plain) == weights(graphed)
+
+
+def test_a_compiler_that_fails_is_told_and_training_goes_on(
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object, **__: object) -> Any:
+        def fail(*_: object) -> None:
+            raise RuntimeError("no C++ compiler\nand a long trace")
+
+        return fail
+
+    plain = run(toy_store, configure(toy_store), tmp_path, Residency(CPU))
+    monkeypatch.setattr(torch, "compile", broken)
+    compiled = run(toy_store, configure(toy_store, compiled=True), tmp_path, Residency(CPU))
+    assert weights(compiled) == weights(plain)
+    assert "going on without: no C++ compiler\n" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of the compiler are its own
+def test_a_compiled_step_computes_what_a_plain_one_does(
+    ragged_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Loss terms within 1e-3 of each other over a run, and test answers within two clips of 30."""
+    plain, compiled = (
+        run(ragged_store, configure(ragged_store, compiled=asked), tmp_path, Residency(CPU))
+        for asked in (False, True)
+    )
+    assert "going on without" not in capsys.readouterr().err
+    for one, other in zip(read_metrics(plain), read_metrics(compiled), strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=1e-3, abs=1e-4)
+    one_row, other_row = (
+        np.array(read_run(each).results.correct[-1]) for each in (plain, compiled)
+    )
+    assert abs(one_row.sum() - other_row.sum()) <= 2
+
+
+def test_bfloat16_learns_what_float32_learns(toy_store: FeatureStore, tmp_path: Path) -> None:
+    exact, coarse = (
+        run(
+            toy_store,
+            configure(toy_store, "joint", epochs=20, precision=precision),
+            tmp_path,
+            Residency(CPU),
+        )
+        for precision in ("fp32", "bf16")
+    )
+    assert weights(exact) != weights(coarse)
+    accuracies = [read_run(each).results.matrix.mean_accuracy for each in (exact, coarse)]
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.1)
+    assert min(accuracies) > 0.7
+
+
+@pytest.mark.gpu
+class TestOnAGPU:
+    DEVICE = torch.device("cuda")
+
+    def test_every_tier_gives_the_same_matrix_and_weights(
+        self, ragged_store: FeatureStore, tmp_path: Path
+    ) -> None:
+        config = configure(ragged_store, **{"head.width": 64})
+        device, *others = (
+            run(ragged_store, config, tmp_path / tier, Residency(self.DEVICE, tier))
+            for tier in TIERS
+        )
+        for other in others:
+            assert read_run(other).results.correct == read_run(device).results.correct
+            assert weights(other) == weights(device)
+
+    def test_a_graph_computes_what_a_plain_step_does(
+        self, ragged_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plain, graphed = (
+            run(
+                ragged_store,
+                configure(ragged_store, graphed=asked, **{"head.width": 64}),
+                tmp_path,
+                Residency(self.DEVICE),
+            )
+            for asked in (False, True)
+        )
+        assert "going on without" not in capsys.readouterr().err
+        for one, other in zip(read_metrics(plain), read_metrics(graphed), strict=True):
+            assert one.losses == pytest.approx(other.losses, rel=1e-2, abs=1e-3)
+
+    def test_steps_never_wait_for_the_device(self, toy_store: FeatureStore) -> None:
+        rows = toy_store.rows("train")
+        clips = TokenSet.load(toy_store, rows, np.arange(6), Residency(self.DEVICE, "device"))
+        assert isinstance(clips.source, Resident)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _, batch in clips.draw(torch.randperm(len(rows)).split(8)):
+                assert batch.labels.is_cuda
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
