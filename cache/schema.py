@@ -99,6 +99,8 @@ class Encoding:
     encoder: str
     fingerprint: str
     """Hash of the weights used and of every preprocessing setting."""
+    precision: str = "fp32"
+    """In which the tokens were computed, before they were rounded to be stored."""
     random_weights: bool = False
     """True where the encoder was never trained: reports must say so beside every figure."""
     visual_tokens: int

@@ -6,13 +6,17 @@ Shapes: F distinct frames of H x W pixels; Tv visual tokens; S samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avcil.cache.schema import Encoding, Tokens
+from avcil.extract.errors import EncoderError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +36,8 @@ class Encoder(ABC):
 
     Laws that the contract tests hold every encoder to: the same clip gives the same tokens,
     whichever clips are encoded beside it; tokens have the widths of `encoding`; two encoders with
-    the same fingerprint give the same tokens.
+    the same fingerprint give the same tokens. Where frames of several clips share a batch (on a
+    GPU), the same means: up to the rounding of the precision.
     """
 
     @property
@@ -47,3 +52,21 @@ class Encoder(ABC):
     @abstractmethod
     def encode(self, clips: Sequence[Media]) -> list[Tokens]:
         """Return the tokens of each clip, in order."""
+
+    def stream(self, clips: Iterable[Media]) -> Iterator[Tokens]:
+        """Give the tokens of each clip, in order, taking clips as they are needed.
+
+        An encoder that works on several clips at once overrides this; it lets go of a clip's
+        arrays when it has given the tokens, or sooner.
+        """
+        for clip in clips:
+            yield from self.encode([clip])
+
+    def set_precision(self, precision: Precision) -> None:
+        """Choose how to compute, before the first clip.
+
+        Raises:
+            EncoderError: this encoder has no such choice.
+        """
+        if precision not in ("auto", "fp32"):
+            raise EncoderError(f"this encoder computes in fp32 alone, not in {precision}")

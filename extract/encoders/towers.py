@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from avcil.cache.schema import Encoding, Tokens
-from avcil.extract.encoders.base import Encoder, Media
-
-FRAMES_AT_ONCE = 256
+from avcil.extract.encoders.base import Encoder, Media, Precision
+from avcil.extract.encoders.batches import FrameBatches
 
 
 class VisionTower(nn.Module):
@@ -32,9 +36,15 @@ class VisionTower(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map uint8 RGB frames [F, H, W, 3] to unit vectors [F, D]."""
-        return functional.normalize(self.model(self._resized(frames)), dim=-1)
+        return self.vectors(self.images(frames))
 
-    def _resized(self, frames: Tensor) -> Tensor:
+    def vectors(self, images: Tensor) -> Tensor:
+        """Map images [F, 3, size, size] to unit vectors [F, D] in float32."""
+        with exact():
+            seen = self.model(images.to(next(self.model.parameters()).dtype))
+        return functional.normalize(seen.float(), dim=-1)
+
+    def images(self, frames: Tensor) -> Tensor:
         """Resize [F, H, W, 3] to [F, 3, size, size] in -1..1, as if the result were uint8 again."""
         images = frames.permute(0, 3, 1, 2).float()
         if images.shape[-2:] != (self.size, self.size):
@@ -59,8 +69,14 @@ class AudioTower(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         """Map waveforms of equal length [B, S] to tokens [B, ceil(S / hop), D]."""
         padded = reflected(waveforms, self.hop)
-        tokens: Tensor = self.projection(self.encoder(padded[:, None]))
+        with exact():
+            tokens: Tensor = self.projection(self.encoder(padded[:, None]))
         return tokens.transpose(1, 2)
+
+
+def exact() -> AbstractContextManager[None]:
+    """Let cuDNN compute float32 in float32: its default, TF32, is off by 1e-3."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def reflected(waveforms: Tensor, hop: int) -> Tensor:
@@ -83,6 +99,28 @@ class Towers:
     random_weights: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """How the towers are run."""
+
+    precision: Literal["fp32", "bf16", "fp16"]
+    """Of the vision tower; the audio tower, a twentieth of the work, stays at fp32."""
+    batch_frames: int
+    across_clips: bool
+    """Fill batches with frames of several clips; else a clip's tokens owe its neighbours no bit."""
+    compiled: bool
+
+    @classmethod
+    def on(cls, device: torch.device) -> Running:
+        """Return what is fastest on a device at no loss that matters."""
+        if device.type == "cuda":
+            return cls(precision="bf16", batch_frames=128, across_clips=True, compiled=True)
+        return cls(precision="fp32", batch_frames=256, across_clips=False, compiled=False)
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 class TowerEncoder(Encoder):
     """A vision and an audio tower as an encoder of clips."""
 
@@ -93,14 +131,27 @@ class TowerEncoder(Encoder):
         self._weights = weights_digest(vision, audio)
         self._vision = vision.eval().requires_grad_(False).to(device)
         self._audio = audio.eval().requires_grad_(False).to(device)
+        self._running = Running.on(device)
+        self._batches: FrameBatches | None = None
 
     @property
     def sample_rate(self) -> int:
         """Samples a second that the audio tower hears."""
         return self._towers.sample_rate
 
+    def set_precision(self, precision: Precision) -> None:
+        """Choose the precision of the vision tower; auto is that of the device."""
+        chosen = Running.on(self._device).precision if precision == "auto" else precision
+        self.run_as(replace(self._running, precision=chosen))
+
+    def run_as(self, running: Running) -> None:
+        """Choose how to run, before the first clip."""
+        if self._batches is not None:
+            raise RuntimeError("how the towers are run is chosen before the first clip")
+        self._running = running
+
     def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
-        """Describe the tokens; the fingerprint covers weights, sizes, rates and length."""
+        """Describe the tokens; the fingerprint covers weights, sizes, rates and precision."""
         settings = asdict(self._towers) | {
             "weights": self._weights,
             "image_size": self._vision.size,
@@ -108,9 +159,14 @@ class TowerEncoder(Encoder):
             "seconds": float(seconds),
             "visual_rate_hz": float(visual_rate_hz),
         }
+        if (
+            self._running.precision != "fp32"
+        ):  # fp32 has no entry: so it was before there was a choice
+            settings["precision"] = self._running.precision
         return Encoding(
             encoder=self._towers.name,
             fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+            precision=self._running.precision,
             random_weights=self._towers.random_weights,
             visual_tokens=max(1, round(seconds * visual_rate_hz)),
             visual_width=self._vision.width,
@@ -122,17 +178,88 @@ class TowerEncoder(Encoder):
             unit_norm=("visual",),
         )
 
-    @torch.inference_mode()
     def encode(self, clips: Sequence[Media]) -> list[Tokens]:
-        """Encode clip after clip, so that no clip's tokens depend on its neighbours."""
-        return [self._encode(clip) for clip in clips]
+        """Return the tokens of each clip, in order."""
+        return list(self.stream(clips))
 
-    def _encode(self, clip: Media) -> Tokens:
-        frames = torch.from_numpy(clip.frames)
-        seen = [self._vision(part.to(self._device)) for part in frames.split(FRAMES_AT_ONCE)]
-        heard = self._audio(torch.from_numpy(clip.waveform).to(self._device)[None])
-        visual = torch.cat(seen).float().cpu().numpy()
-        return Tokens(visual=visual[clip.frame_index], audio=heard[0].float().cpu().numpy())
+    @torch.inference_mode()
+    def stream(self, clips: Iterable[Media]) -> Iterator[Tokens]:
+        """Give the tokens of each clip, in order; on a GPU a clip is computed while one is copied.
+
+        Sounds go one by one: a batch of several lengths would need padding, which changes the
+        last tokens of the shorter ones.
+        """
+        batches = self._batches = self._batches or self._prepared()
+        batches.clear()
+        encoded: deque[_Encoded] = deque()
+        copied: deque[_Copied] = deque()
+        for clip in clips:
+            encoded.append(self._begun(clip, batches))
+            if not self._running.across_clips:
+                batches.flush()
+            copied.extend(self._copied(encoded, batches))
+            del clip  # frees its memory before the next is asked for
+            while len(copied) > self._running.across_clips:
+                yield copied.popleft().tokens()
+        batches.flush()
+        copied.extend(self._copied(encoded, batches))
+        yield from (copy.tokens() for copy in copied)
+
+    def _prepared(self) -> FrameBatches:
+        running = self._running
+        self._vision.model.to(DTYPES[running.precision])
+        return FrameBatches(
+            self._vision,
+            self._device,
+            size=running.batch_frames,
+            pad=running.across_clips,
+            compiled=running.compiled,
+        )
+
+    def _begun(self, clip: Media, batches: FrameBatches) -> _Encoded:
+        batches.add(torch.from_numpy(clip.frames))
+        waveform = torch.from_numpy(clip.waveform)[None]
+        heard = batches.spare(lambda: self._audio(batches.moved(waveform)))
+        # A copy: the index lies in the same memory as the frames and would keep them.
+        return _Encoded(clip.frame_index.copy(), len(clip.frames), heard[0])
+
+    def _copied(self, encoded: deque[_Encoded], batches: FrameBatches) -> Iterator[_Copied]:
+        """Begin to copy the clips whose last frame has been in a batch."""
+        while encoded and (seen := batches.take(encoded[0].frames)) is not None:
+            clip = encoded.popleft()
+            # What a cache holds anyway; on a CPU nothing is gained by it.
+            dtype = torch.float16 if self._running.across_clips else torch.float32
+            both = torch.cat([seen.flatten(), clip.heard.flatten()]).to(dtype)
+            yield _Copied(clip, seen.shape[1], both)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Encoded:
+    """A clip whose frames are on their way through the vision tower."""
+
+    index: NDArray[np.int64]
+    frames: int
+    heard: Tensor  # [Ta, D]
+
+
+class _Copied:
+    """The tokens of a clip on their way back from the device, in one copy."""
+
+    def __init__(self, clip: _Encoded, width: int, both: Tensor) -> None:
+        self._clip, self._width = clip, width
+        self._host = both.to("cpu", non_blocking=True)
+        self._done = torch.cuda.Event() if both.is_cuda else None
+        if self._done:
+            self._done.record(torch.cuda.current_stream(both.device))
+
+    def tokens(self) -> Tokens:
+        """Wait for the copy."""
+        if self._done:
+            self._done.synchronize()
+        numbers, clip = self._host.numpy(), self._clip
+        seen, heard = np.split(numbers, [clip.frames * self._width])
+        visual = seen.reshape(clip.frames, self._width)[clip.index]
+        return Tokens(visual=visual, audio=heard.reshape(tuple(clip.heard.shape)).copy())
 
 
 def weights_digest(*modules: nn.Module) -> str:
