@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import LocalStore
 
-from avcil.atomic import replace_file
+from avcil.cache.files import Files
 from avcil.cache.layout import (
-    RECORDS,
     ROOT,
     Header,
     default_shard_clips,
@@ -34,6 +32,8 @@ PER_SHARD = {
     "status": ("uint8", int(Status.WAITING)),
 }
 """The small arrays, one chunk a shard: type and fill value."""
+LISTING = {"id": "uint8", "split": "uint8", "label": "int32"}
+"""The arrays that list the clips: type."""
 SOFTWARE = ("avcil", "numpy", "zarr", "torch", "timm", "transformers", "av")
 
 
@@ -68,47 +68,46 @@ def _software() -> Mapping[str, str]:
     return found
 
 
-def create(path: Path, header: Header, manifest: Manifest) -> None:
+def create(files: Files, header: Header, manifest: Manifest) -> None:
     """Make the arrays, then the header: before it stands there is no cache."""
-    _clear(path)
-    store = LocalStore(path)
-    _write_manifest(store, manifest)
+    _clear(files)
+    _write_manifest(files.store, manifest)
     for specs in header.arrays.values():
         for spec in specs:
-            _token_array(store, header, spec)
+            create_tokens(files.store, header, spec)
     for name in PER_SHARD:
-        create_small(store, header, name)
-    (path / RECORDS).mkdir(parents=True, exist_ok=True)
-    replace_file(path / ROOT, dump_header(header))
+        create_small(files.store, header, name)
+    files.write(ROOT, dump_header(header))
 
 
-def _clear(path: Path) -> None:
+def _clear(files: Files) -> None:
     """Remove the arrays of a creation that was killed; the lock, which we hold, stays."""
-    for metadata in path.glob(f"*/{ROOT}"):
-        metadata.unlink()
-        shutil.rmtree(metadata.parent / "c", ignore_errors=True)
+    for name in set(files.names("")) - {ROOT}:
+        files.delete(f"{name}/{ROOT}")
+        files.delete_folder(f"{name}/c")
 
 
-def _write_manifest(store: LocalStore, manifest: Manifest) -> None:
+def _write_manifest(store: Store, manifest: Manifest) -> None:
     splits = np.array([SPLITS.index(split) for split in manifest.splits], np.uint8)
-    columns: dict[str, NDArray[np.generic]] = {
-        "id": text_array(manifest.ids),
-        "split": splits,
-        "label": manifest.labels.astype(np.int32),
-    }
-    for name, column in columns.items():
-        array = zarr.create_array(
-            store,
-            name=name,
-            shape=column.shape,
-            chunks=column.shape,
-            dtype=column.dtype,
-            compressors=[Crc32cCodec()],
-            filters=None,
-            fill_value=0,
-            config={"write_empty_chunks": True},
-        )
-        array[:] = column
+    labels = manifest.labels.astype(np.int32)
+    columns: tuple[NDArray[Any], ...] = (text_array(manifest.ids), splits, labels)
+    for name, column in zip(LISTING, columns, strict=True):
+        create_column(store, name, column.shape)[:] = column
+
+
+def create_column(store: Store, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
+    """Make one of the arrays that list the clips, in one chunk."""
+    return zarr.create_array(
+        store,
+        name=name,
+        shape=shape,
+        chunks=shape,
+        dtype=LISTING[name],
+        compressors=[Crc32cCodec()],
+        filters=None,
+        fill_value=0,
+        config={"write_empty_chunks": True},
+    )
 
 
 def text_array(texts: tuple[str, ...]) -> NDArray[np.uint8]:
@@ -122,7 +121,8 @@ def text_array(texts: tuple[str, ...]) -> NDArray[np.uint8]:
     )
 
 
-def _token_array(store: LocalStore, header: Header, spec: ArraySpec) -> None:
+def create_tokens(store: Store, header: Header, spec: ArraySpec) -> None:
+    """Make one of the arrays of tokens, at full size and empty."""
     compressors: list[Crc32cCodec | ZstdCodec] = [Crc32cCodec()]
     if header.storage.compression == "zstd":
         compressors.insert(0, ZstdCodec(level=ZSTD_LEVEL))
@@ -140,7 +140,7 @@ def _token_array(store: LocalStore, header: Header, spec: ArraySpec) -> None:
     )
 
 
-def create_small(store: LocalStore, header: Header, name: str) -> None:
+def create_small(store: Store, header: Header, name: str) -> None:
     """Make one of the arrays that have a number a clip."""
     dtype, fill = PER_SHARD[name]
     zarr.create_array(

@@ -1,12 +1,11 @@
-"""The files of a cache, read wherever it lies: a local folder, or a store that Zarr knows."""
+"""The files of a cache, wherever it lies: a local folder, or a bucket of an object store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from avcil.cache.schema import CacheNotFound, CacheUnwritable
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -17,79 +16,81 @@ def is_url(path: Path | str) -> bool:
     return "://" in str(path)
 
 
-def local_folder(path: Path | str) -> Path:
-    """Return where a cache may be written.
+class Lock(Protocol):
+    """The right to write a cache, until it is released."""
 
-    Raises:
-        CacheUnwritable: it is a URL.
-    """
-    if is_url(path):
-        raise CacheUnwritable(
-            f"a cache is written to a local folder, not to {path}: name a folder with --cache, "
-            "and copy it there later"
-        )
-    return Path(path)
+    def check(self) -> None:
+        """Raise CacheBusy where another process has taken it meanwhile."""
+
+    def release(self) -> None:
+        """Let others write."""
 
 
-class Files:
-    """Read access to a cache's small files, and the Zarr store of its arrays."""
+class Files(ABC):
+    """A cache's small files, and the Zarr store of its arrays. A key is a path below the cache."""
 
-    def __init__(self, where: str, store: Store, folder: Path | None) -> None:
-        self.where = where
-        self.store = store
-        self.folder = folder  # None where the cache is not local
+    where: str
+    """The path or URL of the cache."""
+    folder: Path | None
+    """The folder, where the cache is local."""
+    store: Store
+    """The arrays, for zarr-python."""
 
-    @classmethod
-    def at(cls, path: Path | str) -> Files:
-        """Open a local folder, or a URL such as s3://bucket/features.zarr."""
-        from zarr.storage import LocalStore
+    @staticmethod
+    def at(path: Path | str, *, write: bool = False) -> Files:
+        """Give access to a local folder, or to a URL such as s3://bucket/features.zarr.
 
-        if is_url(path):
-            return cls(str(path), _remote(str(path)), None)
-        folder = Path(path)
-        return cls(str(folder), LocalStore(folder, read_only=True), folder)
+        Raises:
+            StoreUnreachable: the bucket of a URL does not answer, or not to us.
+        """
+        if is_url(path) and not str(path).startswith("file://"):
+            from avcil.cache.remote import RemoteFiles  # late: an extra
 
+            return RemoteFiles(str(path), write=write)
+        from avcil.cache.local import LocalFiles
+
+        return LocalFiles(Path(str(path).removeprefix("file://")), write=write)
+
+    @abstractmethod
     def read(self, key: str) -> bytes | None:
         """Return a file's content, or None where there is none."""
-        if self.folder is not None:
-            try:
-                return (self.folder / key).read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        return _read_key(self.store, key)
 
+    @abstractmethod
+    def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the contents of files, in order."""
+
+    @abstractmethod
     def names(self, prefix: str) -> list[str]:
-        """List the files directly below a folder of the cache."""
-        if self.folder is not None:
-            below = self.folder / prefix
-            return [path.name for path in below.iterdir()] if below.is_dir() else []
-        return _list_keys(self.store, prefix)
+        """List what lies directly below a folder of the cache; "" is the cache itself."""
 
+    @abstractmethod
+    def write(self, key: str, content: bytes) -> None:
+        """Replace a file in one step, durably."""
 
-def _remote(url: str) -> Store:
-    from zarr.storage import FsspecStore
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove a file, if it is there."""
 
-    try:
-        return FsspecStore.from_url(url, read_only=True)
-    except (ImportError, ValueError) as error:  # a library for this protocol is not installed
-        raise CacheNotFound(
-            f"cannot read {url}: {error}; for S3: pip install 'avcil[s3]'"
-        ) from error
+    @abstractmethod
+    def delete_folder(self, prefix: str) -> None:
+        """Remove everything below a folder of the cache."""
 
+    @abstractmethod
+    def sync(self, array: str, key: str) -> None:
+        """Make what Zarr wrote for an array durable, and its name."""
 
-def _read_key(store: Store, key: str) -> bytes | None:
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
+    @abstractmethod
+    def sweep(self) -> None:
+        """Remove what a killed writer left behind: files that never got their name."""
 
-    content = sync(store.get(key, prototype=default_buffer_prototype()))
-    return None if content is None else content.to_bytes()
+    @abstractmethod
+    def lock(self) -> Lock:
+        """Take the right to write, at once.
 
+        Raises:
+            CacheBusy: another live process has it.
+        """
 
-def _list_keys(store: Store, prefix: str) -> list[str]:
-    from zarr.core.sync import sync
-
-    async def collect() -> list[Any]:
-        return [key async for key in store.list_dir(prefix)]
-
-    keys: Iterable[str] = sync(collect())
-    return list(keys)
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """Return the size of all files."""

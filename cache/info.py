@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from avcil.cache.files import Files
 from avcil.cache.numbers import MODALITIES, Modality
 from avcil.cache.reader import FeatureStore
 from avcil.cache.records import Status
@@ -29,7 +30,6 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
         storage.numbers if storage.numbers == "float16" else f"int8, a scale a {storage.scales}"
     )
     rounding = ", ".join(f"{name} {error:.1e}" for name, error in store.rounding().items())
-    size = disk_bytes(Path(path)) if Path(path).is_dir() else None
     return [
         ("cache", str(path)),
         ("data set", f"{header.dataset}, {len(header.classes)} classes"),
@@ -39,7 +39,7 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
         ("audio", _shape(encoding.audio_tokens, encoding.audio_width, encoding.audio_rate_hz)),
         ("numbers", f"{numbers}, compression {storage.compression}, rounding {rounding}"),
         ("clips", _progress(store)),
-        ("on disk", "unknown" if size is None else _size(size)),
+        ("on disk", _size(Files.at(path).size_bytes())),
         ("made", f"{header.created}, " + _software(dict(header.software))),
     ]
 
@@ -62,11 +62,6 @@ def _progress(store: FeatureStore) -> str:
 
 def _software(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def disk_bytes(folder: Path) -> int:
-    """Return the size of all files of a cache."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _size(size_bytes: int) -> str:

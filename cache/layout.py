@@ -108,6 +108,14 @@ def is_unfinished(raw: bytes, where: str) -> bool:
     return _attributes(raw, where) is None and json.loads(raw).get("attributes") == {}
 
 
+def is_cache(raw: bytes) -> bool:
+    """Tell whether this zarr.json is the header of a cache, whatever its version."""
+    try:
+        return _attributes(raw, "") is not None
+    except SchemaMismatch:
+        return False
+
+
 def _attributes(raw: bytes, where: str) -> dict[str, Any] | None:
     try:
         attributes = json.loads(raw)["attributes"].get("avcil")

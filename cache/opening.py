@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from avcil.cache.files import Files
 from avcil.cache.layout import (
     RECORDS,
-    RESTORE,
     ROOT,
     Header,
     is_unfinished,
@@ -110,7 +109,8 @@ def _manifest(
 def _unlisted(files: Files, what: str) -> CacheError:
     return ShardDamaged(
         f"the list of clips in {files.where} (arrays id, split, label) is damaged: {what}; "
-        "restore these three folders from a copy, or extract again into another path"
+        "run `avcil cache verify --repair`; if that does not mend it, restore these three folders "
+        "from a copy, or extract again into another path"
     )
 
 
@@ -127,15 +127,16 @@ def read_rows(files: Files, header: Header) -> Rows:
         ShardDamaged: a record is damaged.
     """
     rows = empty_rows(header)
-    for shard in recorded_shards(files.names(RECORDS)):
-        if shard >= header.shards:
-            raise SchemaMismatch(
-                f"{files.where} has a record of shard {shard}, of {header.shards}: remove it with "
-                "`avcil cache verify --repair`"
-            )
-        record = read_record(files, header, shard)
-        if record is not None:
-            add_record(rows, header, record)
+    shards = recorded_shards(files.names(RECORDS))
+    if shards and shards[-1] >= header.shards:
+        raise SchemaMismatch(
+            f"{files.where} has a record of shard {shards[-1]}, of {header.shards}: remove it with "
+            "`avcil cache verify --repair`"
+        )
+    contents = files.read_all([record_key(shard) for shard in shards])
+    for shard, raw in zip(shards, contents, strict=True):
+        if raw is not None:
+            add_record(rows, header, parse_record(raw, header, shard, files.where))
     return rows
 
 
@@ -185,7 +186,8 @@ def is_plain(files: Files, header: Header, spec: ArraySpec) -> bool:
         sharding = meta["codecs"][0]["configuration"]
     except (ValueError, LookupError, TypeError) as error:
         raise SchemaMismatch(
-            f"{files.where}/{spec.name}/{ROOT} is gone or damaged; {RESTORE}"
+            f"{files.where}/{spec.name}/{ROOT} is gone or damaged: run "
+            "`avcil cache verify --repair`"
         ) from error
     grid = {"chunk_shape": [header.shard_clips, *spec.tail]}
     if found != ([header.clips, *spec.tail], spec.dtype, grid):

@@ -1,20 +1,21 @@
-"""Mark what `verify` found damaged, so that the next extraction redoes those clips alone."""
+"""Mark what `verify` found damaged, so that the next extraction redoes those clips alone.
+
+Lost metadata of arrays is written again: everything in it stands in the header.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from zarr.storage import LocalStore
 
-from avcil.atomic import replace_file
-from avcil.cache.creation import PER_SHARD, create_small
-from avcil.cache.files import Files, local_folder
-from avcil.cache.layout import LOCK, RECORDS, ROOT, Header
-from avcil.cache.lock import WriteLock
-from avcil.cache.opening import read_record
+from avcil.cache.creation import LISTING, PER_SHARD, create_column, create_small, create_tokens
+from avcil.cache.files import Files
+from avcil.cache.layout import RECORDS, ROOT, Header
+from avcil.cache.opening import read_header, read_record
 from avcil.cache.records import (
     Record,
     Status,
@@ -26,68 +27,104 @@ from avcil.cache.schema import ShardDamaged
 from avcil.cache.verify import Damage, Report, open_small, verify
 from avcil.cache.writer import open_for_writing, writable
 
+CHECKSUM_BYTES = 4
+
 
 def verify_and_repair(path: Path | str) -> Report:
-    """Verify a local cache, then mark its damaged clips; nothing is marked where all is well.
+    """Verify a cache, then mark its damaged clips; nothing is changed where all is well.
 
     Raises:
         CacheBusy: another process is writing it.
-        CacheUnwritable: the folder is read-only or not local, or the disk full.
-        CacheNotFound, SchemaMismatch, ShardDamaged: see `verify`.
+        CacheUnwritable: the folder is read-only, or the disk full.
+        CacheNotFound, SchemaMismatch, ShardDamaged, StoreUnreachable: see `verify`.
     """
-    folder = local_folder(path)
-    report = verify(folder)
-    if not report.damages:
+    files = Files.at(path, write=True)
+    header = read_header(files)
+    restored = [
+        Damage(shard=0, array=name, what=f"{name}/{ROOT} is gone or damaged")
+        for name in _without_metadata(files, header)
+    ]
+    report = None if restored else verify(path)
+    if report is not None and not report.damages:
         return report
-    with writable(folder):
-        lock = WriteLock.acquire(folder / LOCK)
+    with writable(files.where):
+        lock = files.lock()
         try:
-            _mark(folder, verify(folder))  # again: now that nobody else can write
+            _restore(files, header, [damage.array for damage in restored])
+            report = verify(path)  # again: now that nobody else can write
+            _mark(files, report)
         finally:
             lock.release()
+    report.damages[:0] = restored
     return report
 
 
-def _mark(folder: Path, report: Report) -> None:
+def _without_metadata(files: Files, header: Header) -> list[str]:
+    """Name the arrays whose metadata is gone or cannot be read; `verify` does the small ones."""
+    specs = [spec.name for each in header.arrays.values() for spec in each]
+    return [name for name in (*LISTING, *specs) if not _is_array(files.read(f"{name}/{ROOT}"))]
+
+
+def _is_array(raw: bytes | None) -> bool:
+    try:
+        metadata = json.loads(raw or b"")
+        return {"shape", "data_type", "chunk_grid", "codecs"} <= metadata.keys()
+    except (ValueError, AttributeError):
+        return False
+
+
+def _restore(files: Files, header: Header, names: list[str]) -> None:
+    """Write metadata again from the header; the chunks stay as they are."""
+    specs = {spec.name: spec for each in header.arrays.values() for spec in each}
+    for name in names:
+        files.delete(f"{name}/{ROOT}")
+        if name in specs:
+            create_tokens(files.store, header, specs[name])
+        elif name == "id":
+            chunk = files.read("id/c/0/0") or b""
+            width = (len(chunk) - CHECKSUM_BYTES) // header.clips
+            create_column(files.store, name, (header.clips, max(1, width)))
+        else:
+            create_column(files.store, name, (header.clips,))
+
+
+def _mark(files: Files, report: Report) -> None:
     by_shard: dict[int, list[Damage]] = defaultdict(list)
     for damage in report.damages:
         by_shard[damage.shard].append(damage)
-    made = _make_small(folder, report.header)
+    made = _make_small(files, report.header)
     for shard, damages in by_shard.items():
-        _mark_shard(folder, report.header, shard, damages)
+        _mark_shard(files, report.header, shard, damages)
     if made:
-        _fill_small(folder, report.header)
+        _fill_small(files, report.header)
 
 
-def _make_small(folder: Path, header: Header) -> bool:
+def _make_small(files: Files, header: Header) -> bool:
     """Make the small arrays again whose metadata is gone; tell whether there were any."""
-    files = Files.at(folder)
     gone = [name for name in PER_SHARD if open_small(files, header, name) is None]
     for name in gone:
-        (folder / name / ROOT).unlink(missing_ok=True)
-        create_small(LocalStore(folder), header, name)
+        files.delete(f"{name}/{ROOT}")
+        create_small(files.store, header, name)
     return bool(gone)
 
 
-def _fill_small(folder: Path, header: Header) -> None:
+def _fill_small(files: Files, header: Header) -> None:
     """Write the small arrays of all shards from their records."""
-    files = Files.at(folder)
     for shard in recorded_shards(files.names(RECORDS)):
         record = read_record(files, header, shard)
         if record is not None:
-            _rewrite_small(folder, header, record)
+            _rewrite_small(files, header, record)
 
 
-def _mark_shard(folder: Path, header: Header, shard: int, damages: list[Damage]) -> None:
+def _mark_shard(files: Files, header: Header, shard: int, damages: list[Damage]) -> None:
     """Give a shard a record that lists its damaged clips; without a good clip, none at all."""
-    path = folder / record_key(shard)
     try:
-        record = read_record(Files.at(folder), header, shard)
+        record = read_record(files, header, shard)
     except ShardDamaged:
         record = None
     rows = {damage.row for damage in damages} - {None}
     if record is None or rows.issuperset(header.rows(shard)):
-        path.unlink(missing_ok=True)
+        files.delete(record_key(shard))
         return
     span = header.rows(shard)
     status = [
@@ -97,14 +134,14 @@ def _mark_shard(folder: Path, header: Header, shard: int, damages: list[Damage])
     marked = {damage.clip for damage in damages}
     failures = {clip: why for clip, why in record.failures.items() if clip not in marked}
     record = replace(record, status=status, failures=failures)
-    replace_file(path, dump_record(record))
-    _rewrite_small(folder, header, record)
+    files.write(record_key(shard), dump_record(record))
+    _rewrite_small(files, header, record)
 
 
-def _rewrite_small(folder: Path, header: Header, record: Record) -> None:
+def _rewrite_small(files: Files, header: Header, record: Record) -> None:
     span = header.rows(record.shard)
     values = (record.lengths["visual"], record.lengths["audio"], record.status)
     for name, content in zip(PER_SHARD, values, strict=True):
-        array = open_for_writing(LocalStore(folder), name)
-        (folder / name / "c" / str(record.shard)).unlink(missing_ok=True)  # it may be unreadable
+        array = open_for_writing(files, name)
+        files.delete(f"{name}/c/{record.shard}")  # it may be unreadable
         array[span.start : span.stop] = np.array(content, array.dtype)

@@ -8,6 +8,7 @@
     ├── CacheIncomplete(ValueError)         some shards are not extracted yet
     ├── CacheBusy(BlockingIOError)          another process is writing it
     ├── CacheUnwritable(OSError)            the disk is full, the folder read-only
+    ├── StoreUnreachable(ConnectionError)   a bucket is not there, or does not let us in
     ├── SourceMissing(FileNotFoundError)    features to import are not where they should be
     ├── DictionaryRefused(ValueError)       a published dictionary that is damaged or holds code
     ├── ShardMissing(FileNotFoundError)     a committed shard's file is gone
@@ -68,6 +69,10 @@ class CacheBusy(CacheError, BlockingIOError):
 
 class CacheUnwritable(CacheError, OSError):
     """The cache cannot be written: the disk is full, the folder read-only."""
+
+
+class StoreUnreachable(CacheError, ConnectionError):
+    """The bucket of a URL is not there, does not answer, or does not let us in."""
 
 
 class SourceMissing(CacheError, FileNotFoundError):

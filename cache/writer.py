@@ -1,7 +1,8 @@
 """Write a cache shard by shard, so that a killed process loses the shard it was at and no more.
 
 Order of a commit: the shard's files of every array (each written beside and renamed by Zarr),
-fsync, then the record. A shard without a record is not there, whatever files it has.
+fsync, then the record. A shard without a record is not there, whatever files it has. In a bucket
+each file is one PUT, and nothing else differs.
 
 Shapes: N clips of the data set; S clips of a shard; t, s tokens of a clip.
 """
@@ -17,20 +18,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import zarr
-from zarr.storage import LocalStore
 
-from avcil.atomic import replace_file, sync_folder
 from avcil.cache.block import Block
-from avcil.cache.comparison import check_same
+from avcil.cache.comparison import check_same, check_same_clips
 from avcil.cache.creation import create, new_header
-from avcil.cache.files import Files, local_folder
-from avcil.cache.layout import LOCK, ROOT, Header, is_unfinished, parse_header
-from avcil.cache.lock import WriteLock
+from avcil.cache.files import Files, Lock
+from avcil.cache.layout import LOCK, ROOT, Header, is_cache, is_unfinished
 from avcil.cache.opening import (
     UNOPENED,
     Rows,
     add_record,
+    read_header,
     read_manifest,
+    read_record,
     read_rows,
     unfinished_shards,
 )
@@ -49,11 +49,9 @@ from avcil.cache.schema import (
 class CacheWriter:
     """Writes a cache; a context manager that holds the cache's lock while open."""
 
-    def __init__(self, path: Path, header: Header, manifest: Manifest, lock: WriteLock) -> None:
-        self._path, self._header, self._manifest, self._lock = path, header, manifest, lock
-        self._files = Files.at(path)
-        self._rows: Rows = read_rows(self._files, header)
-        self._store = LocalStore(path)
+    def __init__(self, files: Files, header: Header, manifest: Manifest, lock: Lock | None) -> None:
+        self._files, self._header, self._manifest, self._lock = files, header, manifest, lock
+        self._rows: Rows = read_rows(files, header)
 
     @classmethod
     def open(
@@ -68,35 +66,49 @@ class CacheWriter:
         """Create a cache, or go on with the one at this path.
 
         Args:
-            path: a local folder; parents are made.
+            path: a local folder, whose parents are made, or a URL such as s3://bucket/name.zarr.
             manifest: the clips.
             encoding: what makes their tokens.
             shard_clips: clips a shard; left out, that of the cache or a suitable one.
             storage: how numbers lie on disk; left out, that of the cache or float16.
 
         Raises:
+            StoreUnreachable: the bucket of a URL is not there, or does not let us in.
             SchemaMismatch: another format version or another layout, or not a cache.
             FingerprintMismatch: the cache was made by another encoder or with other settings.
             ManifestMismatch: it was made for other clips.
             CacheBusy: another process is writing it.
-            CacheUnwritable: the disk is full, the folder read-only, or the path no local folder.
+            CacheUnwritable: the disk is full or the folder read-only.
         """
-        folder = local_folder(path)
+        files = Files.at(path, write=True)
         wanted = new_header(manifest, encoding, storage or Storage(), shard_clips)
-        with writable(folder):
-            lock = _lock(folder)
+        with writable(files.where):
+            lock = _lock(files)
         try:
-            with writable(folder):
-                _sweep(folder)
-                if _is_new(folder):
-                    create(folder, wanted, manifest)
-            header = parse_header((folder / ROOT).read_bytes(), str(folder))
-            check_same(str(folder), header, wanted, shard_clips, storage)
-            check_rows(folder, header, manifest)
-            return cls(folder, header, manifest, lock)
+            with writable(files.where):
+                files.sweep()
+                if _is_new(files):
+                    create(files, wanted, manifest)
+            header = read_header(files)
+            check_same(files.where, header, wanted, shard_clips, storage)
+            check_same_clips(files.where, read_manifest(files, header), manifest)
+            return cls(files, header, manifest, lock)
         except BaseException:
             lock.release()
             raise
+
+    @classmethod
+    def join(cls, path: Path | str) -> CacheWriter:
+        """Write shards of a cache that another process has opened, and for which it holds the lock.
+
+        Two that join must not write one shard at a time; one after the other does no harm.
+
+        Raises:
+            CacheError: see `FeatureStore.open`.
+        """
+        files = Files.at(path, write=True)
+        header = read_header(files)
+        return cls(files, header, read_manifest(files, header), None)
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +123,8 @@ class CacheWriter:
 
     def close(self) -> None:
         """Let other processes write the cache."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def shards(self) -> int:
@@ -158,6 +171,7 @@ class CacheWriter:
         Raises:
             ValueError: the number of tokens, or the shape of one, is wrong.
             CacheUnwritable: the disk is full or the folder read-only; written shards stay.
+            CacheBusy: this process was not heard of for so long that another took over.
             ShardMissing, ShardDamaged: a clip to keep cannot be read.
         """
         rows, todo = self.rows(shard), self.todo(shard)
@@ -166,16 +180,24 @@ class CacheWriter:
                 f"shard {shard} takes tokens of {len(rows)} clips, or of the {len(todo)} in "
                 f"todo({shard}), not of {len(tokens)}"
             )
+        if self._lock is not None:
+            self._lock.check()
         block = Block(self._header, shard)
         new = list(rows) if len(tokens) == len(rows) else todo
         self._keep(block, sorted(set(rows) - set(new)))
         for i, row in enumerate(new):
             block.put(row - rows.start, self._manifest.ids[row], tokens[i])
-        with writable(self._path, safe=self.shards - len(self.pending())):
+        with writable(self._files.where, safe=self.shards - len(self.pending())):
             self._write(block)
             record = block.record()
-            replace_file(self._path / record_key(shard), dump_record(record))
+            self._files.write(record_key(shard), dump_record(record))
         self._enter(record)
+
+    def refresh(self, shard: int) -> None:
+        """Take notice of a shard that a process which joined may have written."""
+        record = read_record(self._files, self._header, shard)
+        if record is not None:
+            self._enter(record)
 
     def _keep(self, block: Block, rows: list[int]) -> None:
         """Take the good clips of a shard that is written again."""
@@ -190,73 +212,49 @@ class CacheWriter:
     def _write(self, block: Block) -> None:
         span = self.rows(block.shard)
         for name, content in block.arrays().items():
-            open_for_writing(self._store, name)[span.start : span.stop] = content
+            open_for_writing(self._files, name)[span.start : span.stop] = content
             ending = "/0" * (content.ndim - 1)
-            _sync(self._path / name, f"c/{block.shard}{ending}")
+            self._files.sync(name, f"c/{block.shard}{ending}")
 
 
-def open_for_writing(store: LocalStore, name: str) -> zarr.Array[Any]:
+def open_for_writing(files: Files, name: str) -> zarr.Array[Any]:
     """Open an array that stores every chunk; by itself Zarr leaves out those of fill value.
 
     Raises:
         SchemaMismatch: its metadata is gone or damaged.
     """
     try:
-        array = zarr.open_array(store, path=name, mode="r+")
+        array = zarr.open_array(files.store, path=name, mode="r+")
     except UNOPENED as error:
         raise SchemaMismatch(
-            f"{store.root}/{name}/{ROOT} is gone or damaged: run `avcil cache verify --repair`"
+            f"{files.where}/{name}/{ROOT} is gone or damaged: run `avcil cache verify --repair`"
         ) from error
     return array.with_config({"write_empty_chunks": True})  # open_array ignores its `config`
 
 
-def check_rows(folder: Path, header: Header, manifest: Manifest) -> None:
-    """Refuse another list of clips than that of the cache."""
-    from avcil.cache.comparison import check_same_clips
-
-    check_same_clips(str(folder), read_manifest(Files.at(folder), header), manifest)
-
-
-def _lock(folder: Path) -> WriteLock:
-    """Take the lock, in a folder that is a cache, or empty, or not there yet."""
-    if _holds_other_files(folder):
-        raise SchemaMismatch(f"{folder} holds other files: give the path of a cache or a new one")
-    (folder / LOCK).parent.mkdir(parents=True, exist_ok=True)
-    return WriteLock.acquire(folder / LOCK)
+def _lock(files: Files) -> Lock:
+    """Take the lock of what is a cache, or empty, or not there yet."""
+    if _holds_other_files(files):
+        raise SchemaMismatch(
+            f"{files.where} holds other files: give the path of a cache or a new one"
+        )
+    return files.lock()
 
 
-def _holds_other_files(folder: Path) -> bool:
+def _holds_other_files(files: Files) -> bool:
     """Tell a folder of someone's from a cache; a kill before the lock leaves an empty `status`."""
-    if not folder.is_dir() or (folder / LOCK).is_file():
+    names = files.names("")
+    if not names or files.read(LOCK) is not None:
         return False
-    status = (folder / LOCK).parent
-    return any(
-        path != status or not path.is_dir() or any(path.iterdir()) for path in folder.iterdir()
-    )
+    header = files.read(ROOT)
+    if header is not None and is_cache(header):
+        return False
+    return names != ["status"] or bool(files.names("status"))
 
 
-def _is_new(folder: Path) -> bool:
-    header = folder / ROOT
-    return not header.exists() or is_unfinished(header.read_bytes(), str(folder))
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed writer left behind: files that were never renamed."""
-    for partial in folder.rglob("*.partial"):
-        partial.unlink()
-
-
-def _sync(array: Path, key: str) -> None:
-    """Make a shard's file durable, and the folders that name it."""
-    path = array / key
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    while path != array:
-        path = path.parent
-        sync_folder(path)
+def _is_new(files: Files) -> bool:
+    header = files.read(ROOT)
+    return header is None or is_unfinished(header, files.where)
 
 
 _FOLDER = "choose a folder that you may write to, with --cache"
@@ -274,7 +272,7 @@ _ELSEWHERE = (
 
 
 @contextmanager
-def writable(path: Path, safe: int | None = None, elsewhere: str = _FOLDER) -> Iterator[None]:
+def writable(path: Path | str, safe: int | None = None, elsewhere: str = _FOLDER) -> Iterator[None]:
     """Turn errors of the disk into one line that says what to do.
 
     Args:

@@ -18,7 +18,7 @@ from avcil.progress import log, track
 class Summary:
     """What an extraction did."""
 
-    path: Path
+    path: Path | str
     clips: int
     """Clips of the data set, of this run or an earlier one."""
     encoded: int
@@ -28,13 +28,13 @@ class Summary:
     duration_s: float
 
 
-def extract(dataset: Dataset, encoder: Encoder, path: Path, settings: Settings) -> Summary:
+def extract(dataset: Dataset, encoder: Encoder, path: Path | str, settings: Settings) -> Summary:
     """Encode every clip of a data set that its cache does not hold yet.
 
     Args:
         dataset: the clips.
         encoder: what makes their tokens.
-        path: the cache, made if it is not there.
+        path: the cache, a folder or URL, made if it is not there.
         settings: see Settings.
 
     Raises:

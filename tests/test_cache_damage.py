@@ -239,6 +239,23 @@ def test_lost_metadata_of_a_small_array_is_found_and_repaired(
         assert (cache / name / file).read_bytes() == (original / name / file).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["visual", "audio", "id", "split", "label"])
+def test_lost_metadata_of_tokens_and_clips_is_written_again(
+    cache: Path, original: Path, name: str
+) -> None:
+    for content in (None, "", "{}", "<html>"):
+        (cache / name / "zarr.json").unlink()
+        if content is not None:
+            (cache / name / "zarr.json").write_text(content)
+        with pytest.raises(CacheError, match="verify --repair"):
+            verify(cache)
+        (damage,) = verify_and_repair(cache).damages
+        assert damage.what == f"{name}/zarr.json is gone or damaged"
+        assert not verify(cache).damages
+        restored = (cache / name / "zarr.json").read_bytes()
+        assert restored == (original / name / "zarr.json").read_bytes()
+
+
 def test_lost_metadata_stops_a_writer_with_the_file_and_a_remedy(cache: Path) -> None:
     (cache / "status/zarr.json").unlink()
     (cache / "status/records/00001.json").unlink()

@@ -79,7 +79,7 @@ def test_load_gives_the_clips_in_the_order_asked_for(
     assert_clips(avcil.cache.open(compressed).load(rows), rows)
 
 
-def test_a_cache_read_as_a_remote_store_gives_the_same_clips(sample: Path) -> None:
+def test_a_cache_read_by_its_url_gives_the_same_clips(sample: Path) -> None:
     url = f"file://{sample}"
     store = avcil.cache.open(url)
     assert store.failures == {sample_manifest().ids[FAILED]: "no audio stream"}

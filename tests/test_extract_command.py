@@ -109,13 +109,13 @@ def test_an_unknown_encoder_is_refused_before_a_cache_is_made(tmp_path: Path) ->
     (tmp_path / "videos" / "train" / "cat" / "a.mp4").touch()
     options = ["--dataset", "folder", "--videos", str(tmp_path / "videos"), "--encoder", "vgg"]
     result = RUN.invoke(app, ["extract", *options, "--data", str(tmp_path / "data")])
-    assert "unknown encoder 'vgg'; choose one of sam-audio, tiny" in str(result.exception)
+    assert "unknown encoder 'vgg'; choose one of sam-audio, pe-av" in str(result.exception)
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
     ("path", "text"),
-    [("s3://bucket/c", "not to s3://bucket/c: name a folder"), ("afile/x", "Not a directory")],
+    [("s3:///c", "names no bucket: write s3://BUCKET/PATH"), ("afile/x", "Not a directory")],
 )
 def test_a_cache_that_cannot_be_written_is_an_error_of_one_line(
     tmp_path: Path, path: str, text: str

@@ -178,11 +178,12 @@ def _verdict(report: Report, repaired: bool) -> str:
 
 def _remedy(damages: list[Damage], repaired: bool) -> str:
     from avcil.cache.creation import PER_SHARD
+    from avcil.cache.layout import ROOT
 
     if not repaired:
         return "--repair marks them to be redone"
-    if all(damage.array in PER_SHARD for damage in damages):
-        return "written again from the records, nothing is to be extracted"
+    if all(damage.array in PER_SHARD or ROOT in damage.what for damage in damages):
+        return "written again, nothing is to be extracted"
     return "run `avcil extract` again"
 
 

@@ -24,15 +24,11 @@ def cache_path(data: Path, dataset: str) -> Path:
     return data / dataset / "features.zarr"
 
 
-def new_cache(cache: str | None, data: Path, dataset: str) -> Path:
-    """Return the folder that --cache names for writing, or that of the data set.
-
-    Raises:
-        CacheUnwritable: --cache is a URL.
-    """
-    from avcil.cache.files import local_folder
-
-    return cache_path(data, dataset) if cache is None else local_folder(cache)
+def new_cache(cache: str | None, data: Path, dataset: str) -> Path | str:
+    """Return the folder or URL that --cache names for writing, or the folder of the data set."""
+    if cache is None:
+        return cache_path(data, dataset)
+    return cache if "://" in cache else Path(cache)
 
 
 def find_cache(cache: Path | str | None, data: Path, dataset: str | None) -> Path | str:
