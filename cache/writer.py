@@ -137,6 +137,11 @@ class CacheWriter:
         return self._header.shard_clips
 
     @property
+    def clip_bytes(self) -> int:
+        """Return what the tokens of one clip take on disk, uncompressed."""
+        return sum(spec.chunk_bytes for specs in self._header.arrays.values() for spec in specs)
+
+    @property
     def failures(self) -> dict[str, str]:
         """Return why clips of the written shards have no tokens, by clip id."""
         return dict(self._rows.failures)
