@@ -34,6 +34,7 @@ class Block:
         self._status = [Status.FAILED] * count
         self._lengths: dict[Modality, list[int]] = {name: [0] * count for name in MODALITIES}
         self._failures: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._error = {name: np.zeros((count, 2)) for name in MODALITIES}
 
     def put(self, position: int, clip: str, tokens: Tokens | Failure) -> None:
@@ -48,6 +49,8 @@ class Block:
             self._fail(position, clip, tokens.reason)
             return
         self._status[position] = Status.STORED
+        if tokens.note:
+            self._notes[clip] = tokens.note
         self._encode(position, "visual", tokens.visual)
         self._encode(position, "audio", tokens.audio)
 
@@ -94,6 +97,8 @@ class Block:
                 self._fail(row - first, clip, rows.failures[clip])
                 continue
             self._status[row - first] = Status.STORED
+            if clip in rows.notes:
+                self._notes[clip] = rows.notes[clip]
             for modality in MODALITIES:
                 stored = store.read_stored(modality, np.array([row]))
                 for spec, array in zip(self._specs[modality], stored, strict=True):
@@ -122,6 +127,7 @@ class Block:
             },
             failures=self._failures,
             error={modality: _short(sums) for modality, sums in self._error.items()},
+            notes=self._notes,
         )
 
 

@@ -55,6 +55,7 @@ class Rows:
     lengths: dict[Modality, NDArray[np.int64]]  # [N] each
     crc32c: dict[str, Checksums]  # [N] each, by array
     failures: dict[str, str]  # id -> reason
+    notes: dict[str, str]  # id -> what one must know about its tokens
     error: dict[Modality, NDArray[np.float64]]  # [N, 2] each: see Record.error
 
 
@@ -149,6 +150,7 @@ def empty_rows(header: Header) -> Rows:
         lengths={modality: np.zeros(count, np.int64) for modality in MODALITIES},
         crc32c={name: np.zeros(count, np.uint32) for name in names},
         failures={},
+        notes={},
         error={modality: np.zeros((count, 2)) for modality in MODALITIES},
     )
 
@@ -165,6 +167,7 @@ def add_record(rows: Rows, header: Header, record: Record) -> None:
     for modality in MODALITIES:
         rows.error[modality][part] = record.error[modality]
     rows.failures.update(record.failures)
+    rows.notes.update(record.notes)
 
 
 def unfinished_shards(header: Header, rows: Rows) -> list[int]:

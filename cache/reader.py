@@ -62,6 +62,8 @@ class FeatureStore:
         self._error = rows.error
         self.failures: dict[str, str] = rows.failures
         """Why clips have no tokens, by clip id."""
+        self.notes: dict[str, str] = rows.notes
+        """What one must know about tokens, by clip id: that the clip had no sound, for example."""
 
     @classmethod
     def open(cls, path: Path | str, *, complete: bool = True) -> FeatureStore:

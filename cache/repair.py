@@ -133,7 +133,8 @@ def _mark_shard(files: Files, header: Header, shard: int, damages: list[Damage])
     ]
     marked = {damage.clip for damage in damages}
     failures = {clip: why for clip, why in record.failures.items() if clip not in marked}
-    record = replace(record, status=status, failures=failures)
+    notes = {clip: note for clip, note in record.notes.items() if clip not in marked}
+    record = replace(record, status=status, failures=failures, notes=notes)
     files.write(record_key(shard), dump_record(record))
     _rewrite_small(files, header, record)
 

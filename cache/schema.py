@@ -199,6 +199,8 @@ class Tokens:
 
     visual: NDArray[np.floating]  # [t, Dv]
     audio: NDArray[np.floating]  # [s, Da]
+    note: str = ""
+    """What one must know about them, such as that the clip had no sound."""
 
 
 @dataclass(frozen=True, slots=True)

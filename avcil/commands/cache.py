@@ -91,6 +91,8 @@ def info(
     typer.echo(_table(store))
     for clip, reason in store.failures.items():
         typer.echo(f"failed: {clip}: {reason}")
+    for clip, note in store.notes.items():
+        typer.echo(f"note: {clip}: {note}")
     if plot is not None:
         draw(store, plot)
         typer.echo(f"drawn into {plot}")
