@@ -44,3 +44,16 @@ def _ask_or_stop(number: int, frame: FrameType | None) -> None:
     if asked_to_stop():
         raise KeyboardInterrupt
     ask_to_stop()
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Within the context, start processes that Ctrl-C does not reach: their parent tells them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program inherits
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

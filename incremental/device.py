@@ -54,6 +54,13 @@ def compute_deterministically() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def computes_on_one_thread(config: Config, encoding: Encoding) -> bool:
+    """Tell whether a run is so small that a second CPU thread would not pay."""
+    tokens = encoding.visual_tokens + encoding.audio_tokens
+    products = config.batch_size * tokens * int(config.head["width"]) ** 2
+    return products <= MANY_PRODUCTS
+
+
 @contextmanager
 def suitable_threads(config: Config, encoding: Encoding) -> Iterator[None]:
     """Compute a small run on one CPU thread and a large one on all, within the context.
@@ -62,9 +69,7 @@ def suitable_threads(config: Config, encoding: Encoding) -> Iterator[None]:
     a run of the demo took 11 s with one thread and 126 s with two.
     """
     before = torch.get_num_threads()
-    tokens = encoding.visual_tokens + encoding.audio_tokens
-    products = config.batch_size * tokens * int(config.head["width"]) ** 2
-    torch.set_num_threads(before if products > MANY_PRODUCTS else 1)
+    torch.set_num_threads(1 if computes_on_one_thread(config, encoding) else before)
     try:
         yield
     finally:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from avcil.atomic import replace_file
 from avcil.incremental.config import Config
-from avcil.incremental.errors import RunDamaged
+from avcil.incremental.errors import RunBusy, RunDamaged
 from avcil.incremental.results import Results, read_run, write_json, write_results
+from avcil.lock import FileLock, LockHeld
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,21 @@ class RunFolder:
     def of(cls, runs: Path, config: Config) -> RunFolder:
         """Return the folder of a configuration below `runs`; nothing is created."""
         return cls(runs / config.dataset / config.run_name)
+
+    def lock(self) -> FileLock:
+        """Create the folder, if need be, and keep other processes from training the run.
+
+        Raises:
+            RunBusy: another process trains it.
+            OSError: the folder cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            return FileLock.acquire(self.path / ".lock")
+        except LockHeld as holder:
+            raise RunBusy(
+                f"{self.path} is being trained by {holder}: wait for it, or stop it first"
+            ) from holder
 
     def start(self, config: Config, results: Results) -> None:
         """Create the folder of a new run."""

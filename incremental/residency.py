@@ -192,6 +192,8 @@ class Residency:
     tier: Tier | Literal["auto"] = "auto"
     keep_teacher: bool | None = None
     """Whether the teacher's outputs are kept through a task; None: if they fit on the device."""
+    processes: int = 1
+    """How many train at once and share the memory that is free."""
 
     def __post_init__(self) -> None:
         """Refuse an unknown tier."""
@@ -211,14 +213,18 @@ class Residency:
 
     def fits(self, size: int) -> bool:
         """Say whether `size` more bytes may lie on the device."""
-        return size <= SHARE * free_memory(self.device)
+        return size <= self._room(self.device)
 
     def _choose(self, size: int) -> Tier:
         if self.fits(size):
             return "device"
-        if self.device.type != "cpu" and size <= SHARE * free_memory(torch.device("cpu")):
+        if self.device.type != "cpu" and size <= self._room(torch.device("cpu")):
             return "host"
         return "stream"
+
+    def _room(self, device: torch.device) -> float:
+        """Return the bytes that this process may take."""
+        return SHARE / self.processes * free_memory(device)
 
 
 def move(plan: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:

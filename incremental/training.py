@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-
-import torch
+from typing import Literal
 
 from avcil.cache.reader import FeatureStore
+from avcil.errors import AvcilError
 from avcil.incremental.config import Config, Request, Subject, resolve
 from avcil.incremental.curriculum import Curriculum
-from avcil.incremental.device import (
-    choose_device,
-    compute_deterministically,
-    suitable_threads,
-)
+from avcil.incremental.device import choose_device, compute_deterministically
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.folder import RunFolder
+from avcil.incremental.job import Job, summary
 from avcil.incremental.options import parse_value
+from avcil.incremental.processes import suitable_processes, train_in_processes
 from avcil.incremental.residency import Residency
-from avcil.incremental.results import CacheIdentity, Results
-from avcil.incremental.trainer import Trainer
+from avcil.incremental.tally import Tally
 from avcil.progress import log, track
+from avcil.stopping import asked_to_stop, stopping_gently
 
 
 def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config]:
@@ -63,80 +59,76 @@ def describe(store: FeatureStore) -> Subject:
 
 
 def train(
-    store: FeatureStore, configs: Sequence[Config], runs: Path, device: str = "auto"
+    store: FeatureStore,
+    configs: Sequence[Config],
+    runs: Path,
+    device: str = "auto",
+    *,
+    parallel: int | None = 1,
+    engine: Literal["local", "ray"] = "local",
 ) -> list[Path]:
     """Train every configuration that is not done, and return the run folders.
 
+    Args:
+        store: the cache.
+        configs: what to train; a run that fails does not keep the others from being trained.
+        runs: where the run folders lie.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        parallel: runs at once on a device; None for what suits a CPU, which starts processes.
+        engine: `ray` spreads the runs over a cluster.
+
     Raises:
-        NonFiniteLoss: a loss term became NaN or infinite.
+        NonFiniteLoss: a loss term became NaN or infinite; so of a single run, as all errors here.
+        RunBusy: another process trains the run.
         RunDamaged: a run folder cannot be read.
+        RunsFailed: some of several runs failed; the others are done.
+        KeyboardInterrupt: the user asked to stop; the same call goes on from there.
     """
     where = choose_device(device)
     compute_deterministically()
     folders = [RunFolder.of(runs, config) for config in configs]
-    for number, (config, folder) in enumerate(zip(configs, folders, strict=True), 1):
-        train_one(config, store, folder, where, f"{number}/{len(configs)}")
+    jobs = [
+        Job(config, folder, f"{number}/{len(configs)}")
+        for number, (config, folder) in enumerate(zip(configs, folders, strict=True), 1)
+    ]
+    left, done = _left(jobs)
+    count = max(1, min(parallel or suitable_processes(left, store, where), len(left)))
+    label = left[0].label if len(left) == 1 else f"{len(left)} runs, {count} at once"
+    try:
+        with stopping_gently(), track(label, sum(job.epochs for job in left), "clips", done) as bar:
+            tally = Tally(bar, len(jobs))
+            train_them = train_in_processes if count > 1 else _train_in_turn
+            train_them(left, store, Residency(where, processes=count), tally)
+    except KeyboardInterrupt:
+        log(f"interrupted: {runs} keeps what was trained; the same command goes on from there")
+        raise
+    tally.conclude()
     return [folder.path for folder in folders]
 
 
-def train_one(
-    config: Config, store: FeatureStore, folder: RunFolder, device: torch.device, place: str
-) -> Results:
-    """Train one run from where it stands; `place` tells its place among others."""
-    curriculum = Curriculum(config, store)
-    results = folder.read()
-    if results is None:
-        results = new_results(store, curriculum, device)
-        folder.start(config, results)
-    done = len(results.correct)
-    if results.complete:
-        log(f"[{place}] {folder.path.name}: done before, {_summary(results)}")
-        return results
-    label = f"[{place}] {config.method['name']} seed {config.seed}"
-    total = config.tasks * config.epochs
-    try:
-        with (
-            suitable_threads(config, store.encoding),
-            track(label, total, "epochs", done * config.epochs) as bar,
-        ):
-            Trainer(config, curriculum, folder, results, Residency(device)).run(bar)
-    except KeyboardInterrupt:
-        log(f"interrupted: {folder.path} is kept; the same command goes on from there")
-        raise
-    log(f"[{place}] {folder.path.name}: {_summary(results)}")
-    return results
+def _left(jobs: Sequence[Job]) -> tuple[list[Job], int]:
+    """Return the runs that are not done, and how many epochs of them are."""
+    left, epochs = [], 0
+    for job in jobs:
+        results = job.standing()
+        if results is not None and results.complete:
+            log(f"[{job.place}] {job.folder.path.name}: done before, {summary(results)}")
+            continue
+        left.append(job)
+        epochs += len(results.correct) * job.config.epochs if results else 0
+    return left, epochs
 
 
-def new_results(store: FeatureStore, curriculum: Curriculum, device: torch.device) -> Results:
-    """Return the empty results of a run that starts."""
-    encoding, manifest = store.encoding, store.manifest
-    return Results(
-        cache=CacheIdentity(
-            dataset=manifest.dataset,
-            encoder=encoding.encoder,
-            fingerprint=encoding.fingerprint,
-            random_weights=encoding.random_weights,
-            clips=len(manifest),
-        ),
-        tasks=curriculum.class_names(),
-        total=curriculum.clips_to_test(),
-        leak_free_total=curriculum.leak_free_clips_to_test(),
-        versions={
-            "avcil": version("avcil"),
-            "torch": torch.__version__,
-            "numpy": version("numpy"),
-            "python": platform.python_version(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        },
-    )
-
-
-def _summary(results: Results) -> str:
-    matrix = results.matrix
-    text = f"mean accuracy {matrix.mean_accuracy:.1%}"
-    if len(results.tasks) > 1:
-        text += f", average forgetting {matrix.average_forgetting:.1%}"
-    return f"{text}, {sum(results.seconds):.0f} s"
+def _train_in_turn(
+    jobs: Sequence[Job], store: FeatureStore, residency: Residency, tally: Tally
+) -> None:
+    for job in jobs:
+        if asked_to_stop():
+            raise KeyboardInterrupt
+        try:
+            tally.finished(job, job.train(store, residency, tally.of(job)))
+        except AvcilError as error:
+            tally.failed(job, error)
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, object]:

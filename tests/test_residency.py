@@ -19,6 +19,7 @@ from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import TokenSet
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.folder import RunFolder
+from avcil.incremental.job import new_results
 from avcil.incremental.methods import METHODS, make_method
 from avcil.incremental.residency import (
     AHEAD,
@@ -33,7 +34,7 @@ from avcil.incremental.residency import (
 )
 from avcil.incremental.results import read_metrics, read_run
 from avcil.incremental.trainer import Trainer
-from avcil.incremental.training import new_results, resolve_all
+from avcil.incremental.training import resolve_all
 from avcil.progress import track
 
 CPU = torch.device("cpu")

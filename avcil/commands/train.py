@@ -51,6 +51,14 @@ def train(
         list[str] | None, typer.Option("--set", help="NAME=VALUE of any setting; repeatable.")
     ] = None,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Runs at once on a device.  [default: small runs on a CPU, one a core; else 1]",
+            show_default=False,
+        ),
+    ] = None,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print the resolved settings and stop.")
     ] = False,
@@ -58,11 +66,14 @@ def train(
     """Train heads on cached tokens, task by task.
 
     Every method, seed and setting is a run of its own, kept in a folder below --runs. A run that is
-    done is not trained again; one that was interrupted goes on where it stopped.
+    done is not trained again; one that was interrupted goes on where it stopped. Ctrl-C writes down
+    where every run stands; the second Ctrl-C stops at once. A run that fails does not keep the
+    others from being trained (exit status 1).
 
     ```
     avcil train --dataset vs100              the paper's method, one seed
     avcil train --method guided,finetune,joint --seeds 0,1,2
+    avcil train --method all --parallel 4    four runs at once on the GPU
     avcil train --modality audio             the head hears but does not see
     avcil train --set losses.feature=0       without feature distillation
     avcil train --table 1 --dataset ave      every run of the paper's first table
@@ -101,7 +112,7 @@ def train(
                 typer.echo(f"# {config.run_name}")
             _show(config.plain())
         return
-    for folder in train_all(store, configs, runs, device):
+    for folder in train_all(store, configs, runs, device, parallel=parallel):
         typer.echo(folder)
 
 

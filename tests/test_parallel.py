@@ -1,0 +1,78 @@
+"""Many runs at once: the same bits as one after the other, and none lost for another's fault."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from avcil.cache.reader import FeatureStore
+from avcil.incremental.config import Config, Request
+from avcil.incremental.errors import NonFiniteLoss, RunBusy, RunsFailed
+from avcil.incremental.folder import RunFolder
+from avcil.incremental.results import read_run
+from avcil.incremental.training import resolve_all, train
+
+SMALL: dict[str, object] = {
+    "tasks": 3,
+    "memory": 12,
+    "epochs": 3,
+    "batch_size": 8,
+    "exemplar_batch_size": 4,
+    "head.width": 16,
+    "head.heads": 2,
+}
+
+
+def configs(store: FeatureStore, methods: Sequence[str], **settings: object) -> list[Config]:
+    requests = [Request(method=name, settings={**SMALL, **settings}) for name in methods]
+    return resolve_all(store, requests)
+
+
+def leavings(folder: Path) -> dict[str, object]:
+    """What a run comes to: its matrix, and the bits of its weights."""
+    weights = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    return {"matrix": read_run(folder).results.correct, **weights}
+
+
+def test_runs_in_processes_end_with_the_bits_of_runs_in_turn(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    asked = configs(toy_store, ["guided", "finetune", "icarl-nme"])
+    turn = train(toy_store, asked, tmp_path / "turn")
+    once = train(toy_store, asked, tmp_path / "once", parallel=2)
+    assert [leavings(folder) for folder in once] == [leavings(folder) for folder in turn]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_run_that_fails_is_named_and_the_others_are_trained(
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    parallel: int,
+) -> None:
+    bad = configs(toy_store, ["guided"], learning_rate=1e30)
+    asked = bad + configs(toy_store, ["finetune", "joint"])
+    with pytest.raises(RunsFailed, match=f"1 of 3 runs failed.*{bad[0].run_name}"):
+        train(toy_store, asked, tmp_path, parallel=parallel)
+    good = [read_run(RunFolder.of(tmp_path, each).path).results for each in asked[1:]]
+    assert all(results.complete for results in good)
+    assert "loss term" in capsys.readouterr().err
+
+
+def test_the_error_of_a_single_run_is_its_own(toy_store: FeatureStore, tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLoss):
+        train(toy_store, configs(toy_store, ["guided"], learning_rate=1e30), tmp_path)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(toy_store: FeatureStore, tmp_path: Path) -> None:
+    asked = configs(toy_store, ["finetune"])
+    with RunFolder.of(tmp_path, asked[0]).lock():
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        with pytest.raises(RunBusy, match=f"{asked[0].run_name} is being trained by {holder}"):
+            train(toy_store, asked, tmp_path)
+    (folder,) = train(toy_store, asked, tmp_path)  # the file of the lock is still there
+    assert read_run(folder).results.complete
