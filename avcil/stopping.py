@@ -40,6 +40,27 @@ def stopping_gently() -> Iterator[None]:
         _wished.clear()
 
 
+@contextmanager
+def no_interrupt_lost() -> Iterator[None]:
+    """Raise a Ctrl-C again at the end: there are libraries that swallow it while they load."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
 def _ask_or_stop(number: int, frame: FrameType | None) -> None:
     if asked_to_stop():
         raise KeyboardInterrupt

@@ -7,9 +7,12 @@ which other shards there are nor who else writes them.
 from __future__ import annotations
 
 import os
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
@@ -34,6 +37,16 @@ class ShardWriter(Protocol):
         """Write a shard, given one item a row of `todo(shard)`; called from one other thread."""
 
 
+class Count(Protocol):
+    """Is told what becomes of every clip."""
+
+    def add_encoded(self) -> None:
+        """Count a clip that has tokens."""
+
+    def add_failed(self, clip: str, failure: Failure) -> None:
+        """Count a clip that has none; may raise to end the run."""
+
+
 class Tally:
     """Counts clips as they are done, shows them, and ends a run in which too many fail."""
 
@@ -48,6 +61,15 @@ class Tally:
         """
         self._settings, self._clips, self._bar = settings, clips, bar
         self.encoded, self.failed = 0, failed
+        self._done, self._times_s = 0, [time.monotonic()]  # start, first clip, latest clip
+
+    @property
+    def clips_per_s(self) -> float:
+        """Return the rate since the first clip was done, since before that the pipeline fills."""
+        if not self._done:
+            return 0.0
+        before, now = self._times_s[-2:]  # of one clip alone: since the start
+        return max(1, self._done - 1) / max(now - before, 1e-9)
 
     def add_encoded(self) -> None:
         """Count a clip that has tokens."""
@@ -71,6 +93,8 @@ class Tally:
             )
 
     def _advance(self) -> None:
+        self._times_s[2 if self._done else 1 :] = [time.monotonic()]
+        self._done += 1
         self._bar.advance(note=f"{self.failed} failed" if self.failed else "")
 
 
@@ -80,7 +104,7 @@ def encode_shards(
     writer: ShardWriter,
     shards: Sequence[int],
     settings: Settings,
-    tally: Tally,
+    tally: Count,
 ) -> None:
     """Write shards, in this order; each is written while the next is encoded.
 
@@ -96,47 +120,71 @@ def encode_shards(
         TooManyFailures: by the tally; shards that are encoded are written before.
         CacheError: by the writer.
     """
+    encoder.set_precision(settings.precision)
+    todo = {shard: writer.todo(shard) for shard in shards}
+    now = _first(todo, settings.limit)
     ids = dataset.manifest().ids
-    todo = {shard: [ids[row] for row in writer.todo(shard)] for shard in shards}
-    paths = dataset.paths([clip for clips in todo.values() for clip in clips])
+    paths = dataset.paths([ids[row] for rows in now.values() for row in rows])
     if not paths:
         return
     workers = min(settings.workers, len(paths))
     with (
         _threads_beside(workers),
         ThreadPoolExecutor(1, "writer") as thread,
-        Decoders(workers, settings.sampling(encoder.sample_rate)) as decoders,
+        Decoders(
+            workers, settings.sampling(encoder.sample_rate), patience_s=settings.patience_s
+        ) as decoders,
     ):
         decoded = decoders.decode(paths)
         written: Future[None] | None = None
-        for shard, clips in todo.items():
-            media = zip(clips, islice(decoded, len(clips)), strict=True)
-            tokens = list(_encode(encoder, media, tally))
+        for shard, rows in now.items():
+            tokens = _encode([ids[row] for row in rows], decoded, encoder, tally)
             if written:
                 written.result()
-            written = thread.submit(writer.commit, shard, tokens)
+            if len(rows) == len(todo[shard]):
+                written = thread.submit(writer.commit, shard, tokens)
         if written:
             written.result()
 
 
+def _first(todo: dict[int, list[int]], limit: int | None) -> dict[int, list[int]]:
+    """Return the first rows of the shards, so many in all."""
+    kept = {}
+    for shard, rows in todo.items():
+        kept[shard] = rows[:limit]
+        limit = limit if limit is None else limit - len(kept[shard])
+    return kept
+
+
 def _encode(
-    encoder: Encoder, decoded: Iterator[tuple[str, Decoded]], tally: Tally
-) -> Iterator[Tokens | Failure]:
-    """Give the tokens of each clip, or why it has none, in order."""
-    for clip, media in decoded:
-        result = media if isinstance(media, Failure) else _checked(encoder, media)
-        if isinstance(result, Failure):
-            tally.add_failed(clip, result)
-        else:
+    clips: Sequence[str], decoded: Iterator[Decoded], encoder: Encoder, tally: Count
+) -> list[Tokens | Failure]:
+    """Return the tokens of a shard's clips, or why they have none.
+
+    A shard by itself: whatever the encoder puts into one batch, a run that was killed puts the
+    same clips into it when it goes on.
+    """
+    results: dict[int, Tokens | Failure] = {}
+    under_way: deque[tuple[int, str]] = deque()  # row, note
+
+    def readable() -> Iterator[Media]:
+        for row, media in enumerate(islice(decoded, len(clips))):
+            if isinstance(media, Failure):
+                results[row] = media
+                tally.add_failed(clips[row], media)
+            else:
+                under_way.append((row, media.note))
+                yield media
+
+    for tokens in encoder.stream(readable()):
+        row, note = under_way.popleft()
+        if np.isfinite(tokens.visual).all() and np.isfinite(tokens.audio).all():
+            results[row] = replace(tokens, note=note)
             tally.add_encoded()
-        yield result
-
-
-def _checked(encoder: Encoder, media: Media) -> Tokens | Failure:
-    (tokens,) = encoder.encode([media])
-    if np.isfinite(tokens.visual).all() and np.isfinite(tokens.audio).all():
-        return tokens
-    return Failure("the encoder gives numbers that are not finite")
+        else:
+            results[row] = failure = Failure("the encoder gives numbers that are not finite")
+            tally.add_failed(clips[row], failure)
+    return [results[row] for row in range(len(clips))]
 
 
 @contextmanager

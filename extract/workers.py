@@ -254,7 +254,7 @@ def _cause(process: SpawnProcess) -> str:
 
 def _work(pipe: Connection, sampling: Sampling) -> None:
     """Decode the files that come through the pipe, until nobody is at its other end."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     try:
         while True:
             send(pipe, _decoded(pipe.recv(), sampling))
@@ -269,7 +269,7 @@ def _decoded(path: Path, sampling: Sampling) -> Decoded:
         return Failure(str(error))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this process when its parent has ended, even if a file hangs in the decoder."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -7,8 +7,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,16 +19,26 @@ import numpy as np
 import pytest
 
 from avcil.cache.reader import FeatureStore
-from avcil.cache.schema import Encoding, Failure, FingerprintMismatch, Tokens
+from avcil.cache.schema import (
+    CacheIncomplete,
+    CacheUnwritable,
+    Encoding,
+    Failure,
+    FingerprintMismatch,
+    Tokens,
+)
+from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets import Clip, Dataset
 from avcil.extract.demo import CLASSES, DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders.base import Encoder, Media
-from avcil.extract.errors import TooManyFailures
+from avcil.extract.errors import NoRoom, TooManyFailures
+from avcil.extract.job import Tally, encode_shards
 from avcil.extract.media import Sampling
 from avcil.extract.pipeline import extract
 from avcil.extract.settings import Settings
 from avcil.extract.workers import Decoders
+from avcil.progress import track
 
 SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=2, shard_clips=4)
 SAMPLING = Sampling(seconds=2, visual_rate_hz=8, sample_rate=16_000)
@@ -164,6 +177,111 @@ def test_tokens_that_are_not_finite_are_a_failure(few: Dataset, tmp_path: Path) 
 
     summary = extract(few, Broken(), tmp_path / "cache", SETTINGS)
     assert set(summary.failures.values()) == {"the encoder gives numbers that are not finite"}
+
+
+def test_clips_that_fail_stay_in_their_rows_among_others_that_are_encoded_together(
+    few: Dataset, tmp_path: Path
+) -> None:
+    class Late(MeanEncoder):
+        """Gives tokens of a clip when it has taken two more, as a GPU's batches do."""
+
+        def stream(self, clips: Iterable[Media]) -> Iterator[Tokens]:
+            waiting = deque[Media]()
+            for clip in clips:
+                waiting.append(clip)
+                if len(waiting) > 2:
+                    yield from self.encode([waiting.popleft()])
+            yield from self.encode(list(waiting))
+
+    clips = [
+        Clip(clip.id, clip.path if row not in (1, 5, 9) else tmp_path / "gone.mp4", *rest)
+        for row, clip in enumerate(few.clips)
+        for rest in [(clip.label, clip.split)]
+    ]
+    holes = Dataset(name=few.name, classes=few.classes, clips=tuple(clips))
+    extract(holes, Late(), tmp_path / "late", SETTINGS)
+    extract(holes, MeanEncoder(), tmp_path / "plain", SETTINGS)
+    assert_equal_caches(tmp_path / "late", tmp_path / "plain")
+    assert len(FeatureStore.open(tmp_path / "late").rows()) == 7
+
+
+def test_a_trial_keeps_whole_shards_and_never_looks_complete(few: Dataset, tmp_path: Path) -> None:
+    extract(few, MeanEncoder(), tmp_path / "whole", SETTINGS)
+    trial = MeanEncoder()
+    summary = extract(few, trial, tmp_path / "cache", replace(SETTINGS, limit=6))
+    assert (summary.encoded, trial.encoded, summary.left) == (6, 6, 6)
+    assert summary.is_trial
+    assert summary.clips_per_s > 0
+    with pytest.raises(CacheIncomplete):
+        FeatureStore.open(tmp_path / "cache")
+    rest = MeanEncoder()
+    assert extract(few, rest, tmp_path / "cache", replace(SETTINGS, limit=6)).left == 0
+    assert rest.encoded == 6
+    assert_equal_caches(tmp_path / "cache", tmp_path / "whole")
+
+
+def test_a_trial_takes_shards_from_all_over_the_data_set(few: Dataset, tmp_path: Path) -> None:
+    extract(few, MeanEncoder(), tmp_path / "cache", replace(SETTINGS, shard_clips=1, limit=3))
+    with CacheWriter.open(
+        tmp_path / "cache", few.manifest(), MeanEncoder().encoding(seconds=2, visual_rate_hz=8)
+    ) as writer:
+        assert sorted(set(range(10)) - set(writer.pending())) == [0, 3, 6]
+
+
+def test_a_disk_that_is_too_small_is_found_out_before_the_start(
+    few: Dataset, tmp_path: Path
+) -> None:
+    class Wide(MeanEncoder):
+        def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
+            usual = super().encoding(seconds=seconds, visual_rate_hz=visual_rate_hz)
+            return replace(usual, visual_width=10**12)
+
+    encoder = Wide()
+    with pytest.raises(
+        NoRoom, match=r"10 clips need 320000\.0 GB, and [\d.]+ GB are free at .*: make"
+    ):
+        extract(few, encoder, tmp_path / "cache", SETTINGS)
+    assert encoder.encoded == 0
+
+
+def test_a_shard_is_written_while_the_next_is_encoded(few: Dataset) -> None:
+    """Each waits for the other: a writer in the encoder's way would never end."""
+    second_begun = threading.Event()
+
+    class Slow:
+        def todo(self, shard: int) -> list[int]:
+            return list(range(shard * 5, shard * 5 + 5))
+
+        def commit(self, shard: int, tokens: Sequence[Tokens | Failure]) -> None:
+            assert len(tokens) == 5
+            if shard == 0:
+                assert second_begun.wait(timeout=20)
+
+    class Telling(MeanEncoder):
+        def encode(self, clips: Sequence[Media]) -> list[Tokens]:
+            if self.encoded >= 5:
+                second_begun.set()
+            return super().encode(clips)
+
+    with track("testing", 10, "clips") as bar:
+        tally = Tally(SETTINGS, 10, bar)
+        encode_shards(few, Telling(), Slow(), [0, 1], SETTINGS, tally)
+    assert tally.encoded == 10
+
+
+def test_an_error_of_the_writer_ends_the_run(few: Dataset) -> None:
+    class Full:
+        def todo(self, shard: int) -> list[int]:
+            return [shard]
+
+        def commit(self, shard: int, tokens: Sequence[Tokens | Failure]) -> None:
+            raise CacheUnwritable("full")
+
+    encoder = MeanEncoder()
+    with track("testing", 10, "clips") as bar, pytest.raises(CacheUnwritable, match=r"full"):
+        encode_shards(few, encoder, Full(), range(10), SETTINGS, Tally(SETTINGS, 10, bar))
+    assert encoder.encoded == 2  # the second was under way
+    assert not children(os.getpid())
 
 
 class Deadly:

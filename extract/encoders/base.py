@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from avcil.cache.schema import Encoding, Tokens
 from avcil.extract.errors import EncoderError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,8 @@ class Media:
     """[Tv] position in `frames` of each visual token, in time order."""
     waveform: NDArray[np.float32]
     """[S] mono, at the encoder's sample rate."""
+    note: str = ""
+    """What one must know about the clip, such as that it has no sound; kept with its tokens."""
 
 
 class Encoder(ABC):

@@ -146,7 +146,7 @@ class TowerEncoder(Encoder):
 
     def run_as(self, running: Running) -> None:
         """Choose how to run, before the first clip."""
-        if self._batches is not None:
+        if self._batches is not None and running != self._running:
             raise RuntimeError("how the towers are run is chosen before the first clip")
         self._running = running
 
