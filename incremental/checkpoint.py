@@ -61,6 +61,7 @@ class Cadence:
 
         Args:
             at_least_s: the pause however fast writing is; 30 unless the environment says otherwise.
+                With 0, every step is written down, whatever it costs.
             clock: seconds.
         """
         usual = float(os.environ.get(SECONDS_BETWEEN, "30"))
@@ -72,6 +73,8 @@ class Cadence:
     @property
     def due(self) -> bool:
         """Whether it is time to write."""
+        if not self._at_least_s:
+            return True
         pause = self._clock() - self._ended
         return pause >= max(self._at_least_s, self.PAUSE * self._cost_s)
 

@@ -20,6 +20,7 @@ from avcil.incremental.errors import NonFiniteLoss
 from avcil.incremental.evaluate import accuracy, class_means
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.heads.network import Network
+from avcil.incremental.journal import Journal
 from avcil.incremental.methods.base import Method
 from avcil.incremental.seeds import derive_seed
 from avcil.incremental.step import Step
@@ -45,6 +46,7 @@ class Fit:
     validation: TokenSet
     folder: RunFolder
     cadence: Cadence
+    journal: Journal
     progress: Progress = field(default_factory=Progress)
 
     def run(self, bar: Bar) -> Progress:
@@ -62,7 +64,7 @@ class Fit:
         optimizer = make_optimizer(self.config, self.network)
         checkpoint = self._checkpoint(optimizer)
         self.progress = checkpoint.restore()
-        self.folder.rewind_metrics(self.task.index, self.progress.epoch)
+        self.journal.rewind(self.task.index, self.progress.epoch)
         bar.skip(self.progress.epoch)
         step = Step(self.config, self.method, self.task, self.network, optimizer)
         while self.progress.epoch < self.config.epochs:
@@ -81,7 +83,7 @@ class Fit:
         start, epoch = time.perf_counter(), self.progress.epoch
         losses = self.train_epoch(epoch, step, checkpoint)
         score = self._score(epoch)
-        self.folder.log_epoch(
+        self.journal.write(
             {
                 "task": self.task.index,
                 "epoch": epoch,

@@ -1,4 +1,4 @@
-"""The run folder while a run writes it: configuration, metrics, weights and the resume point.
+"""The run folder while a run writes it: configuration, weights and the resume point.
 
 Every file is replaced in one step, so a kill at any moment leaves the old text or the new one.
 """
@@ -6,7 +6,6 @@ Every file is replaced in one step, so a kill at any moment leaves the old text 
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,34 +105,9 @@ class RunFolder:
             ) from error
         return state if state["task"] == task else None
 
-    def log_epoch(self, line: Mapping[str, Any]) -> None:
-        """Append one line to `metrics.jsonl`."""
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def rewind_metrics(self, task: int, epoch: int) -> None:
-        """Drop the lines of epochs that will be trained again, and a line cut by a kill."""
-        if not self._metrics.exists():
-            return
-        kept, lines = [], self._metrics.read_text("utf-8").splitlines()
-        for text in lines:
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                break
-            if (line["task"], line["epoch"]) >= (task, epoch):
-                break
-            kept.append(text + "\n")
-        if len(kept) < len(lines):
-            replace_file(self._metrics, "".join(kept).encode())
-
     @property
     def _state(self) -> Path:
         return self.path / "state.pt"
-
-    @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
 
     def _weights(self, task: int) -> Path:
         return self.path / f"task-{task}.safetensors"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
@@ -32,6 +33,7 @@ from avcil.incremental.folder import RunFolder
 from avcil.incremental.guidance import keep_guidance
 from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
+from avcil.incremental.journal import Journal
 from avcil.incremental.memory import Memory, herd, rank_randomly
 from avcil.incremental.methods.base import Replay
 from avcil.incremental.residency import PLACES, Residency, Tier, clip_bytes
@@ -65,6 +67,7 @@ class Trainer:
         self.method = config.make_method()
         self.memory = self._recall()
         self.cadence = Cadence()
+        self.journal = Journal(folder.path, config.epochs)
         self.network: Network | None = None
         self._tier: Tier | None = None
 
@@ -75,18 +78,23 @@ class Trainer:
             NonFiniteLoss: a loss term became NaN or infinite.
             KeyboardInterrupt: the user asked to stop; the run goes on from there another time.
         """
-        for task in self.curriculum.tasks[len(self.results.correct) :]:
-            if asked_to_stop():
-                raise KeyboardInterrupt
-            start = time.perf_counter()
-            clips = self._load(self._training_rows(task))
-            self._tell_where(clips)
-            self.network, progress = self._learn(task, clips, bar)
-            self._remember(task, clips)
-            del clips  # the test needs the room
-            self._test(task)
-            self._conclude(task, progress, time.perf_counter() - start)
+        with closing(self.journal):
+            for task in self.curriculum.tasks[len(self.results.correct) :]:
+                if asked_to_stop():
+                    raise KeyboardInterrupt
+                self._take(task, bar)
         return self.results
+
+    def _take(self, task: Task, bar: Bar) -> None:
+        """Learn one task, test it and write it down."""
+        start = time.perf_counter()
+        clips = self._load(self._training_rows(task))
+        self._tell_where(clips)
+        self.network, progress = self._learn(task, clips, bar)
+        self._remember(task, clips)
+        del clips  # the test needs the room
+        self._test(task)
+        self._conclude(task, progress, time.perf_counter() - start)
 
     def _learn(self, task: Task, clips: TokenSet, bar: Bar) -> tuple[Network, Progress]:
         """Train one task and return the network at its best epoch."""
@@ -105,6 +113,7 @@ class Trainer:
             validation=self._load(self.curriculum.rows("val", task.seen)),
             folder=self.folder,
             cadence=self.cadence,
+            journal=self.journal,
         )
         progress = fit.run(bar)
         network.eval()

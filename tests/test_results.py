@@ -11,6 +11,7 @@ import torch
 
 from avcil.incremental.errors import RunDamaged
 from avcil.incremental.folder import RunFolder
+from avcil.incremental.journal import Journal
 from avcil.incremental.results import (
     AccuracyMatrix,
     CacheIdentity,
@@ -162,8 +163,9 @@ def mask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_the_umask_says_who_may_read_a_run(tmp_path: Path, mask: int) -> None:
     folder = RunFolder(write_folder(tmp_path / "run"))
-    folder.log_epoch({"task": 0, "epoch": 0})
-    folder.rewind_metrics(0, 1)
+    journal = Journal(folder.path, epochs=1, board=False)
+    journal.write({"task": 0, "epoch": 0})
+    journal.rewind(0, 1)
     folder.save_state({"task": 0})
     for task in range(2):
         folder.finish_task(task, {"weight": torch.zeros(2)}, results())
