@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avcil.cache.creation import text_array
+from avcil.cache.disk import writable
 from avcil.cache.numbers import MODALITIES
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import SPLITS, CacheUnwritable, Split
-from avcil.cache.writer import writable
 from avcil.progress import track
 
 Format = Literal["h5", "npz", "safetensors"]

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from avcil.cache.disk import writable
 from avcil.cache.files import Files
 from avcil.cache.numbers import MODALITIES, Modality
 from avcil.cache.reader import FeatureStore
 from avcil.cache.records import Status
 from avcil.cache.schema import SPLITS, CacheUnwritable, Split
-from avcil.cache.writer import writable
 
 PLOTTED_CLIPS = 200
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from avcil.cache.creation import LISTING, PER_SHARD, create_column, create_small, create_tokens
+from avcil.cache.disk import writable
 from avcil.cache.files import Files
 from avcil.cache.layout import RECORDS, ROOT, Header
 from avcil.cache.opening import read_header, read_record
@@ -25,7 +26,7 @@ from avcil.cache.records import (
 )
 from avcil.cache.schema import ShardDamaged
 from avcil.cache.verify import Damage, Report, open_small, verify
-from avcil.cache.writer import open_for_writing, writable
+from avcil.cache.writer import open_for_writing
 
 CHECKSUM_BYTES = 4
 

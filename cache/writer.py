@@ -9,10 +9,7 @@ Shapes: N clips of the data set; S clips of a shard; t, s tokens of a clip.
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +19,7 @@ import zarr
 from avcil.cache.block import Block
 from avcil.cache.comparison import check_same, check_same_clips
 from avcil.cache.creation import create, new_header
+from avcil.cache.disk import writable
 from avcil.cache.files import Files, Lock
 from avcil.cache.layout import LOCK, ROOT, Header, is_cache, is_unfinished
 from avcil.cache.opening import (
@@ -36,7 +34,6 @@ from avcil.cache.opening import (
 )
 from avcil.cache.records import Record, Status, dump_record, record_key
 from avcil.cache.schema import (
-    CacheUnwritable,
     Encoding,
     Failure,
     Manifest,
@@ -198,6 +195,10 @@ class CacheWriter:
             self._files.write(record_key(shard), dump_record(record))
         self._enter(record)
 
+    def sweep(self) -> None:
+        """Remove what processes that joined left behind when they died; none may be writing."""
+        self._files.sweep()
+
     def refresh(self, shard: int) -> None:
         """Take notice of a shard that a process which joined may have written."""
         record = read_record(self._files, self._header, shard)
@@ -260,39 +261,3 @@ def _holds_other_files(files: Files) -> bool:
 def _is_new(files: Files) -> bool:
     header = files.read(ROOT)
     return header is None or is_unfinished(header, files.where)
-
-
-_FOLDER = "choose a folder that you may write to, with --cache"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ELSEWHERE = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-)
-
-
-@contextmanager
-def writable(path: Path | str, safe: int | None = None, elsewhere: str = _FOLDER) -> Iterator[None]:
-    """Turn errors of the disk into one line that says what to do.
-
-    Args:
-        path: what is written.
-        safe: shards that are written and stay.
-        elsewhere: what to do where this path cannot be written at all.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL + _ELSEWHERE:
-            raise
-        full = error.errno in _FULL
-        remedy = "make room, then run the same command again" if full else elsewhere
-        kept = "" if safe is None else f"; {safe} shards are written and stay"
-        raise CacheUnwritable(
-            f"cannot write {path}: {os.strerror(error.errno)}{kept}: {remedy}"
-        ) from error

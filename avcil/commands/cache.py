@@ -224,7 +224,7 @@ def import_(
 
     assert origin is Origin.avcil
     path = new_cache(cache, data, dataset)
-    storage = chosen_storage(numbers, compression)
+    storage = chosen_storage(path, numbers, compression)
     done = import_avcil(folder, dataset, path, splits=splits, storage=storage)
     kept = f", {done.kept} of {done.shards} shards kept" if done.kept else ""
     typer.echo(f"{done.clips - len(done.failures)} of {done.clips} clips in {path}{kept}")

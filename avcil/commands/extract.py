@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avcil.commands.engines import (
+    ENGINE,
+    GPUS,
+    EngineOption,
+    check_engine,
+    encode_together,
+    is_alone,
+)
 from avcil.commands.places import DATA, new_cache
 from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
 from avcil.extract.errors import ExtractError
@@ -89,6 +98,8 @@ def extract(
     workers: WORKERS = None,
     max_failures: MAX_FAILURES = "5%",
     retry_failed: RETRY_FAILED = False,
+    gpus: GPUS = None,
+    engine: ENGINE = EngineOption.local,
     numbers: NUMBERS = None,
     compression: COMPRESSION = None,
 ) -> None:
@@ -101,29 +112,34 @@ def extract(
     ```
     avcil extract --dataset demo
     avcil extract --dataset vs100 --encoder facebook/sam-audio-large
+    avcil extract --dataset vs100 --gpus 4 --cache s3://my-bucket/vs100.zarr
     avcil extract --dataset folder --videos my-clips --encoder tiny --seconds 5
     ```
     """
+    from avcil.extract.crew import EncoderChoice, Plan
     from avcil.extract.datasets import Where, benchmark
     from avcil.extract.pipeline import extract
     from avcil.extract.settings import Settings
 
     known, torch_device = benchmark(dataset), _device(device)
+    check_engine(engine, gpus, device, None)
     settings = Settings(
         seconds=seconds or known.seconds,
         visual_rate_hz=rate or known.visual_rate_hz,
         workers=workers or _workers(torch_device),
         max_failures=_share(max_failures),
-        storage=chosen_storage(numbers, compression),
         retry_failed=retry_failed,
     )
-    from avcil.extract.encoders import load_encoder
-
     # Clips first: a folder that is missing should not be found out after a download of hours.
     clips = known.load(Where(data=data, videos=videos, splits=splits))
     path = new_cache(cache, data, clips.name)
-    model = load_encoder(encoder or known.encoder, torch_device, data / "encoders")
-    summary = extract(clips, model, path, settings)
+    settings = replace(settings, storage=chosen_storage(path, numbers, compression))
+    choice = EncoderChoice(encoder or known.encoder, data / "encoders")
+    if is_alone(engine, gpus):
+        summary = extract(clips, choice.load(str(torch_device)), path, settings)
+    else:
+        plan = Plan(dataset=clips, encoder=choice, path=path, settings=settings)
+        summary = encode_together(plan, engine, gpus, workers=workers)
     _show(summary)
     if summary.failures:
         raise typer.Exit(SOME_CLIPS_FAILED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,14 +44,28 @@ COMPRESSION = Annotated[
 
 
 def chosen_storage(
-    numbers: NumbersOption | None, compression: CompressionOption | None
+    path: Path | str, numbers: NumbersOption | None, compression: CompressionOption | None
 ) -> Storage | None:
-    """Return what was asked for, or None where nothing was: then the cache decides."""
-    from avcil.cache.schema import Storage
+    """Return what was asked for, or None where nothing was: then the cache decides.
 
+    Of what was not asked for, the cache at this path decides as well, if there is one.
+    """
     if numbers is None and compression is None:
         return None
-    return Storage(
-        numbers=(numbers or NumbersOption.float16).value,
-        compression=(compression or CompressionOption.none).value,
+    found = _storage_of(path)
+    return replace(
+        found,
+        numbers=numbers.value if numbers else found.numbers,
+        compression=compression.value if compression else found.compression,
     )
+
+
+def _storage_of(path: Path | str) -> Storage:
+    from avcil.cache.files import Files
+    from avcil.cache.opening import read_header
+    from avcil.cache.schema import CacheNotFound, Storage
+
+    try:
+        return read_header(Files.at(path)).storage
+    except CacheNotFound:
+        return Storage()
