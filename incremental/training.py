@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -75,16 +76,16 @@ def train(
         runs: where the run folders lie.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         parallel: runs at once on a device; None for what suits a CPU, which starts processes.
-        engine: `ray` spreads the runs over a cluster.
+        engine: `ray` spreads the runs over a cluster, `parallel` on each GPU.
 
     Raises:
         NonFiniteLoss: a loss term became NaN or infinite; so of a single run, as all errors here.
         RunBusy: another process trains the run.
         RunDamaged: a run folder cannot be read.
         RunsFailed: some of several runs failed; the others are done.
+        NoCluster: Ray is not installed, or no cluster answers.
         KeyboardInterrupt: the user asked to stop; the same call goes on from there.
     """
-    where = choose_device(device)
     compute_deterministically()
     folders = [RunFolder.of(runs, config) for config in configs]
     jobs = [
@@ -92,18 +93,31 @@ def train(
         for number, (config, folder) in enumerate(zip(configs, folders, strict=True), 1)
     ]
     left, done = _left(jobs)
-    count = max(1, min(parallel or suitable_processes(left, store, where), len(left)))
-    label = left[0].label if len(left) == 1 else f"{len(left)} runs, {count} at once"
+    start, unit = _engine(left, store, device, parallel, engine)
+    label = left[0].label if len(left) == 1 else f"{len(left)} runs"
     try:
-        with stopping_gently(), track(label, sum(job.epochs for job in left), "clips", done) as bar:
+        with stopping_gently(), track(label, sum(job.epochs for job in left), unit, done) as bar:
             tally = Tally(bar, len(jobs))
-            train_them = train_in_processes if count > 1 else _train_in_turn
-            train_them(left, store, Residency(where, processes=count), tally)
+            start(tally)
     except KeyboardInterrupt:
         log(f"interrupted: {runs} keeps what was trained; the same command goes on from there")
         raise
     tally.conclude()
     return [folder.path for folder in folders]
+
+
+def _engine(
+    jobs: Sequence[Job], store: FeatureStore, device: str, parallel: int | None, name: str
+) -> tuple[Callable[[Tally], None], str]:
+    """Return what trains the runs, and what it counts."""
+    if name == "ray" and jobs:
+        from avcil.incremental.on_ray import train_on_ray
+
+        return partial(train_on_ray, jobs, store, device, parallel or 1), "epochs"
+    where = choose_device(device)
+    count = max(1, min(parallel or suitable_processes(jobs, store, where), len(jobs)))
+    engine = train_in_processes if count > 1 else _train_in_turn
+    return partial(engine, jobs, store, Residency(where, processes=count)), "clips"
 
 
 def _left(jobs: Sequence[Job]) -> tuple[list[Job], int]:

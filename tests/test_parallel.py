@@ -76,3 +76,21 @@ def test_a_run_is_trained_by_one_process_at_a_time(toy_store: FeatureStore, tmp_
             train(toy_store, asked, tmp_path)
     (folder,) = train(toy_store, asked, tmp_path)  # the file of the lock is still there
     assert read_run(folder).results.complete
+
+
+@pytest.mark.slow
+def test_runs_on_two_workers_of_ray_end_with_the_bits_of_local_ones(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'avcil[ray]'")
+    bad = configs(toy_store, ["guided"], learning_rate=1e30)
+    asked = configs(toy_store, ["guided", "finetune", "icarl-nme"])
+    local = train(toy_store, asked, tmp_path / "local")
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
+    try:
+        with pytest.raises(RunsFailed, match=f"1 of 4 runs failed.*{bad[0].run_name}"):
+            train(toy_store, [*asked, *bad], tmp_path / "ray", engine="ray")
+    finally:
+        ray.shutdown()
+    spread = [RunFolder.of(tmp_path / "ray", each).path for each in asked]
+    assert [leavings(folder) for folder in spread] == [leavings(folder) for folder in local]

@@ -284,3 +284,18 @@ def test_a_killed_process_loses_its_run_alone(toy_cache: Path, tmp_path: Path) -
     assert read_run(other).results.complete
     finish(command(toy_cache, tmp_path, 100, *more))
     assert read_run(folder).results.complete
+
+
+@pytest.mark.slow
+def test_a_run_whose_ray_worker_is_killed_goes_on_in_another(
+    toy_cache: Path, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'avcil[ray]'")
+    (whole,) = train(toy_store, configs(toy_store, epochs=60), tmp_path / "whole")
+    process = start(command(toy_cache, tmp_path / "ray", 60, "--engine", "ray"), 0.1)
+    wait_for_epoch(process, tmp_path / "ray", 20)
+    (lock,) = (tmp_path / "ray").rglob(".lock")
+    os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+    told = process.communicate()[1]
+    assert process.returncode == 0, told
+    assert leavings(lock.parent) == leavings(whole)

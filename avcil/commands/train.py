@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from avcil.commands.places import DATA, RUNS, find_cache
+
+
+class EngineOption(StrEnum):
+    """Where runs are trained."""
+
+    local = "local"
+    ray = "ray"
 
 
 def train(
@@ -59,6 +67,10 @@ def train(
             show_default=False,
         ),
     ] = None,
+    engine: Annotated[
+        EngineOption,
+        typer.Option(help="local: this machine; ray: a Ray cluster (extra `ray`)."),
+    ] = EngineOption.local,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print the resolved settings and stop.")
     ] = False,
@@ -74,6 +86,7 @@ def train(
     avcil train --dataset vs100              the paper's method, one seed
     avcil train --method guided,finetune,joint --seeds 0,1,2
     avcil train --method all --parallel 4    four runs at once on the GPU
+    avcil train --table 1 --engine ray       runs spread over a cluster
     avcil train --modality audio             the head hears but does not see
     avcil train --set losses.feature=0       without feature distillation
     avcil train --table 1 --dataset ave      every run of the paper's first table
@@ -112,7 +125,7 @@ def train(
                 typer.echo(f"# {config.run_name}")
             _show(config.plain())
         return
-    for folder in train_all(store, configs, runs, device, parallel=parallel):
+    for folder in train_all(store, configs, runs, device, parallel=parallel, engine=engine.value):
         typer.echo(folder)
 
 

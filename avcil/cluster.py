@@ -1,0 +1,46 @@
+"""Joining a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from avcil.errors import AvcilError
+
+
+class NoCluster(AvcilError, ConnectionError):
+    """Ray is not installed, or its cluster does not answer."""
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the cluster of this machine or of RAY_ADDRESS; where none is, start one here.
+
+    One that was started here ends with the context.
+
+    Raises:
+        NoCluster: Ray is not installed, or nothing answers at RAY_ADDRESS.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise NoCluster("--engine ray needs the extra `ray`: pip install 'avcil[ray]'") from error
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
+    try:
+        ray.init(address="auto", **quiet)
+    except ConnectionError as error:
+        if "RAY_ADDRESS" in os.environ:
+            raise NoCluster(
+                f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or "
+                "unset RAY_ADDRESS to use this machine alone"
+            ) from error
+        ray.init(include_dashboard=False, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
