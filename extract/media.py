@@ -8,9 +8,9 @@ Shapes: F distinct frames of H x W pixels; Tv visual tokens; S samples; C channe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import av
 import numpy as np
@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 
 from avcil.extract.encoders.base import Media
 from avcil.extract.errors import MediaError
+from avcil.extract.film import Film
+
+NOTED_SHARE = 0.95
+"""A clip of which less than this was decoded has a note."""
+Silent = Literal["refuse", "zeros"]
+SILENT_CHOICES: tuple[Silent, ...] = get_args(Silent)
 
 RESAMPLING_MARGIN_S = 0.1
 """Sound decoded beyond the nominal length, so that the resampler's filter sees past the cut."""
@@ -35,6 +41,8 @@ class Sampling:
     """Samples a second of the waveform."""
     least_share: float = 0.8
     """A file of which less than this can be decoded is refused."""
+    silent: Silent = "refuse"
+    """What becomes of a clip without an audio track: a failure, or silence and a note of it."""
 
 
 def decode(path: Path, sampling: Sampling) -> Media:
@@ -47,16 +55,41 @@ def decode(path: Path, sampling: Sampling) -> Media:
     _check_file(path)
     try:
         sound = _sound(path, sampling)
-        picture = _picture(path, _grid(len(sound.waveform), sampling), sampling)
+        samples = round(sampling.seconds * sampling.sample_rate)
+        grid = _grid(samples if sound is None else len(sound.waveform), sampling)
+        picture = _picture(path, grid, sampling)
     except av.FFmpegError as error:
         raise MediaError(f"not a readable media file ({error.strerror})") from error
-    for track in (sound.track, picture.track):
-        track.check(track.expected_s, sampling.least_share)
+    tracks = [picture.track] if sound is None else [sound.track, picture.track]
+    _check_lengths(tracks, sampling.least_share)
+    notes = [picture.note, *(track.shortfall(NOTED_SHARE) for track in tracks)]
+    if sound is None:
+        return _silent(picture, sampling, notes)
+    return Media(picture.frames, picture.index, sound.waveform, _joined(notes))
+
+
+def _check_lengths(tracks: list[_Track], least_share: float) -> None:
+    """Refuse a clip of which too little was decoded."""
     # Where tracks have no length of their own (webm), the file's is that of the longer one; and a
     # webm file that was cut decodes without any error: only this betrays it.
-    longer = max(sound.track, picture.track, key=lambda track: track.decoded_s)
-    longer.check(longer.file_s, sampling.least_share)
-    return Media(frames=picture.frames, frame_index=picture.index, waveform=sound.waveform)
+    longer = max(tracks, key=lambda track: track.decoded_s)
+    of_file = replace(longer, expected_s=longer.file_s)
+    for track in (*tracks, of_file):
+        if shortfall := track.shortfall(least_share):
+            raise MediaError(shortfall)
+
+
+def _silent(picture: _Picture, sampling: Sampling, notes: list[str]) -> Media:
+    """Return a clip of silence, as long as its pictures last."""
+    length_s = min(sampling.seconds, picture.track.decoded_s)
+    samples = max(1, round(length_s * sampling.sample_rate))
+    index = picture.index[: len(_grid(samples, sampling))]
+    note = _joined(["no audio track: silence instead", *notes])
+    return Media(picture.frames[: index[-1] + 1], index, np.zeros(samples, np.float32), note)
+
+
+def _joined(notes: list[str]) -> str:
+    return "; ".join(filter(None, notes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,12 +103,14 @@ class _Track:
     stopped: str
     """Why decoding ended before the end, if it did."""
 
-    def check(self, expected_s: float, least_share: float) -> None:
-        if self.decoded_s < least_share * expected_s:
-            raise MediaError(
-                f"only {self.decoded_s:.1f} of {expected_s:.1f} s of {self.name} can be decoded"
-                f"{_because(self.stopped)}"
-            )
+    def shortfall(self, share: float) -> str:
+        """Say what is missing if less than this share was decoded, else nothing."""
+        if self.decoded_s >= share * self.expected_s:
+            return ""
+        return (
+            f"only {self.decoded_s:.1f} of {self.expected_s:.1f} s of {self.name} can be decoded"
+            f"{_because(self.stopped)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +124,14 @@ class _Picture:
     frames: NDArray[np.uint8]  # [F, H, W, 3]
     index: NDArray[np.int64]  # [Tv]
     track: _Track
+    note: str
 
 
 def _check_file(path: Path) -> None:
-    if not path.is_file():
+    if not path.exists():
         raise MediaError("file is missing")
+    if not path.is_file():  # a pipe, whose reader would wait for ever; a folder
+        raise MediaError("not a regular file")
     if path.stat().st_size == 0:
         raise MediaError("file is empty")
 
@@ -105,11 +143,16 @@ def _grid(samples: int, sampling: Sampling) -> NDArray[np.float64]:
     return np.arange(min(nominal, covered)) / sampling.visual_rate_hz
 
 
-def _sound(path: Path, sampling: Sampling) -> _Sound:
-    """Decode the first audio track to [S] mono samples at the rate asked for."""
+def _sound(path: Path, sampling: Sampling) -> _Sound | None:
+    """Decode the first audio track to [S] mono samples at the rate asked for.
+
+    None where there is no such track, and that is no failure.
+    """
     with av.open(str(path)) as container:
         if not container.streams.audio:
-            raise MediaError("no audio track")
+            if sampling.silent == "refuse":
+                raise MediaError("no audio track")
+            return None
         stream = container.streams.audio[0]
         samples, rate, stopped = _samples(container, stream, sampling.seconds)
         track = _track(container, stream, samples.shape[1] / rate, sampling.seconds, stopped)
@@ -158,53 +201,18 @@ def _picture(path: Path, grid_s: NDArray[np.float64], sampling: Sampling) -> _Pi
             raise MediaError("no video track")
         stream = container.streams.video[0]
         stream.thread_type = "NONE"  # a process a core is cheaper than threads
-        film = _Film(container.decode(stream), sampling.seconds)
+        start_s = max(0.0, (container.start_time or 0) / av.time_base)
+        film = Film(container.decode(stream), start_s, sampling.seconds)
         chosen = list(film.nearest(grid_s))
-        track = _track(container, stream, film.decoded_s, sampling.seconds, film.stopped)
+        stopped = film.stopped or film.note
+        track = _track(container, stream, film.good_s, sampling.seconds, stopped)
     if not chosen:
         raise MediaError(f"no frame can be decoded{_because(film.stopped)}")
     images = [_image(frame) for frame, _ in chosen]
     if len({image.shape for image in images}) > 1:
         raise MediaError("the size of the picture changes within the file")
     index = np.repeat(np.arange(len(chosen)), [count for _, count in chosen])
-    return _Picture(np.stack(images), index, track)
-
-
-class _Film:
-    """Frames in the order in which they are shown, of which only the chosen are kept."""
-
-    def __init__(self, frames: Iterator[av.VideoFrame], until_s: float) -> None:
-        self._frames, self._until_s = frames, until_s
-        self.decoded_s = 0.0
-        self.stopped = ""
-
-    def nearest(self, grid_s: NDArray[np.float64]) -> Iterator[tuple[av.VideoFrame, int]]:
-        """Give the frames nearest to the grid and for how many of its times; earlier on a tie."""
-        taken, current = 0, None
-        for following in self._shown():
-            if current is not None:
-                # Rounded, so that an exact tie is not decided by the last bit.
-                middle_s = round((current.time + following.time) / 2, 9)
-                until = int(np.searchsorted(np.round(grid_s, 9), middle_s, side="right"))
-                if until > taken:
-                    yield current, until - taken
-                    taken = until
-            current = following
-        if current is not None and taken < len(grid_s):
-            yield current, len(grid_s) - taken
-
-    def _shown(self) -> Iterator[av.VideoFrame]:
-        try:
-            for frame in self._frames:
-                if frame.time is None:
-                    continue
-                self.decoded_s = frame.time + float((frame.duration or 0) * (frame.time_base or 0))
-                yield frame
-                # Not sooner, where sound ends before the pictures: how long they are is checked.
-                if frame.time >= self._until_s:
-                    return
-        except av.FFmpegError as error:
-            self.stopped = str(error)
+    return _Picture(np.stack(images), index, track, film.note)
 
 
 def _image(frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -222,11 +230,15 @@ def _track(
 ) -> _Track:
     """Compare what was decoded with what the file says it has, up to the nominal length."""
     stated_s = (stream.duration or 0) * float(stream.time_base or 0)
+    file_s = min(seconds, (container.duration or 0) / av.time_base)
+    # Without a length of its own (webm, mkv), a track may be shorter than the file, unless it
+    # ended with an error.
+    unstated_s = file_s if stopped else 0.0
     return _Track(
         name=stream.type,
         decoded_s=decoded_s,
-        expected_s=min(seconds, stated_s),
-        file_s=min(seconds, (container.duration or 0) / av.time_base),
+        expected_s=min(seconds, stated_s) or unstated_s,
+        file_s=file_s,
         stopped=stopped,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from avcil.cache.schema import Storage
 from avcil.extract.encoders.base import Precision
-from avcil.extract.media import Sampling
+from avcil.extract.media import Sampling, Silent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +34,8 @@ class Settings:
     limit: int | None = None
     """Clips of a trial, after which extraction ends; shards that are whole by then are written."""
 
+    silent: Silent = "refuse"
+    """What becomes of a clip without an audio track: a failure, or silence and a note of it."""
     patience_s: float = 120.0
     """A file that takes longer to decode is given up."""
 
@@ -43,4 +45,5 @@ class Settings:
             seconds=self.seconds,
             visual_rate_hz=self.visual_rate_hz,
             sample_rate=sample_rate,
+            silent=self.silent,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,98 @@ def test_a_clip_that_a_phone_recorded_sideways_is_turned_upright(tmp_path: Path)
     assert upright.shape == (64, 48, 3)
     assert upright[:28].mean() > 200
     assert upright[36:].mean() < 50
+
+
+def noise(count: int) -> NDArray[np.uint8]:
+    """Draw frames of random fields, of which every bit of a file matters."""
+    fields = np.random.default_rng(0).integers(0, 255, (count, 6, 8, 3), dtype=np.uint8)
+    return np.kron(fields, np.ones((1, 8, 8, 1), np.uint8))
+
+
+def flip(path: Path, places: slice) -> None:
+    """Turn over one bit of some bytes of a file."""
+    content = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    content[places] ^= 1
+    path.write_bytes(content.tobytes())
+
+
+def test_a_clip_of_which_frames_are_damaged_has_a_note_and_none_of_them_is_seen(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "a.mp4", frames=noise(50), sound=tone(2, 16_000))
+    good = decode(path, AT_25)
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][20]
+        middle = (packet.pos or 0) + packet.size // 2
+    flip(path, slice(middle, middle + 20))
+    media = decode(path, AT_25)
+    assert good.note == ""
+    assert media.note.endswith("of 50 frames are damaged")
+    assert len(media.frames) < len(good.frames)
+    assert len(media.frame_index) == 50
+
+
+def test_a_file_with_many_flipped_bits_is_refused(clip: Path) -> None:
+    size = clip.stat().st_size
+    flip(clip, slice(size // 4, 3 * size // 4, 97))
+    assert reason(clip).startswith("only ")
+
+
+def test_a_track_that_ends_with_an_error_is_measured_by_the_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.mkv", frames=noise(50), sound=tone(2, 16_000), codecs=("libx264", "flac")
+    )
+    content = path.read_bytes()
+    where = content.index(b"\xff\xf8", len(content) // 2)  # a frame of flac
+    flip(path, slice(where, where + 400))
+    assert "of 2.0 s of audio can be decoded (" in reason(path)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    for name in ("pipe.mp4", "folder.mp4"):
+        assert reason(tmp_path / name) == "not a regular file"
+
+
+def test_times_count_from_the_start_of_the_file_where_that_is_not_zero(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.mkv", frames=numbered(50), sound=tone(2, 16_000), codecs=("ffv1", "flac")
+    )
+    with av.open(str(path)) as source, av.open(str(tmp_path / "late.mkv"), "w") as target:
+        tracks = {stream: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            packet.pts = packet.dts = (packet.pts or 0) + round(10 / packet.time_base)
+            packet.stream = tracks[packet.stream]
+            target.mux(packet)
+    assert shown(tmp_path / "late.mkv", AT_25) == list(range(50))
+
+
+ZEROS = replace(AT_25, silent="zeros")
+
+
+@pytest.mark.parametrize(("frames", "tokens"), [(50, 50), (60, 50), (30, 30)])
+def test_a_file_without_sound_is_silence_as_long_as_its_pictures_when_asked_for(
+    tmp_path: Path, frames: int, tokens: int
+) -> None:
+    path = write(tmp_path / "mute.mp4", frames=numbered(frames))
+    media = decode(path, ZEROS)
+    assert media.note == "no audio track: silence instead"
+    assert media.waveform.shape == (tokens * 640,)
+    assert not media.waveform.any()
+    assert shown(path, ZEROS) == list(range(tokens))
+
+
+def test_a_file_with_sound_is_decoded_as_always_when_silence_is_allowed(clip: Path) -> None:
+    one, other = decode(clip, AT_25), decode(clip, ZEROS)
+    assert np.array_equal(one.waveform, other.waveform)
+    assert one.note == other.note == ""
+
+
+def test_a_silent_file_that_was_cut_is_refused_all_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path / "cut.webm", frames=noise(50), codecs=("libvpx-vp9", "libopus"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MediaError, match=r"only .* of video can be decoded"):
+        decode(path, ZEROS)
