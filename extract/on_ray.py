@@ -6,7 +6,6 @@ cache, which every machine sees at the same path or URL.
 
 from __future__ import annotations
 
-import os
 import queue
 import socket
 from collections.abc import Iterator
@@ -14,53 +13,44 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
 from avcil.errors import AvcilError
 from avcil.extract.crew import Broken, Committed, Crew, Event, Idle, Lost, Member, Plan, Ready
 from avcil.extract.errors import EngineError
 
-try:
-    import ray
-    from ray.exceptions import RayActorError, RayTaskError
-except ImportError as missing:
-    raise EngineError("--engine ray needs the extra `ray`: pip install 'avcil[ray]'") from missing
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
-    """A Ray cluster that this process has joined, and the part of it that is to be used."""
+    """The part of a Ray cluster that is to be used."""
 
     members: int
     device: str
     cores: int
     """For each member."""
-    started: bool
-    """This process has started it, on this machine alone."""
 
     @classmethod
-    def join(cls, gpus: int | None = None, members: int | None = None) -> Cluster:
-        """Join the cluster of this machine or of RAY_ADDRESS; where none is, start one here.
+    def choose(cls, gpus: int | None = None, members: int | None = None) -> Cluster:
+        """Choose from the cluster that this process has joined.
 
         Args:
             gpus: how many to use; left out, all of the cluster.
             members: processes where the cluster has no GPU; left out, one a machine.
 
         Raises:
-            EngineError: the cluster cannot be reached, or has fewer GPUs.
+            EngineError: the cluster has fewer GPUs.
         """
-        started = _connect()
         machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
         there = int(sum(machine.get("GPU", 0) for machine in machines))
         if gpus is not None and gpus > there:
-            if started:
-                ray.shutdown()
             raise EngineError(
                 f"--gpus {gpus}: the Ray cluster has {there} GPUs; give a lower number, or leave "
                 "--gpus out to use what it has"
             )
         count = gpus or there or members or len(machines)
         cores = int(sum(machine.get("CPU", 1) for machine in machines)) // count
-        device = "cuda" if there else "cpu"
-        return cls(members=count, device=device, cores=max(1, cores), started=started)
+        return cls(members=count, device="cuda" if there else "cpu", cores=max(1, cores))
 
 
 class RayCrew(Crew):
@@ -68,7 +58,7 @@ class RayCrew(Crew):
 
     def __init__(self, plan: Plan, cluster: Cluster) -> None:
         self.size = cluster.members
-        self._cluster = cluster
+        self._device = cluster.device
         self._plan = ray.put(plan)
         # no CPUs are claimed: on a small machine the actor would wait for them forever
         gpus = 1 if cluster.device == "cuda" else 0
@@ -78,7 +68,7 @@ class RayCrew(Crew):
 
     def start(self, member: int) -> None:
         """See Crew."""
-        self._actors[member] = self._class.remote(self._plan, self._cluster.device)
+        self._actors[member] = self._class.remote(self._plan, self._device)
         self._streams[member] = self._actors[member].load.remote()
 
     def give(self, member: int, shards: list[int]) -> None:
@@ -111,8 +101,6 @@ class RayCrew(Crew):
         """See Crew."""
         for actor in self._actors.values():
             ray.kill(actor)
-        if self._cluster.started:
-            ray.shutdown()
 
 
 class RayMember:
@@ -149,21 +137,3 @@ class RayMember:
 def _name(device: str) -> str:
     given = ray.get_gpu_ids()
     return f"{device}{f':{given[0]}' if given else ''} on {socket.gethostname()}"
-
-
-def _connect() -> bool:
-    """Join the cluster that is there; start one on this machine where none is, and tell so."""
-    if ray.is_initialized():
-        return False
-    quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
-    try:
-        ray.init(address="auto", **quiet)
-    except ConnectionError as error:
-        if "RAY_ADDRESS" in os.environ:
-            raise EngineError(
-                f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or "
-                "unset RAY_ADDRESS to use this machine alone"
-            ) from error
-        ray.init(include_dashboard=False, **quiet)
-        return True
-    return False

@@ -15,6 +15,7 @@ from multiprocessing.context import SpawnProcess
 from avcil.errors import AvcilError
 from avcil.extract.crew import Broken, Crew, Event, Idle, Lost, Member, Plan, Ready
 from avcil.extract.workers import die_with_parent
+from avcil.stopping import deaf_to_interrupts
 
 # Not "fork": the caller runs torch's threads, and CUDA does not survive a fork.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -46,7 +47,8 @@ class LocalCrew(Crew):
         arguments = (theirs, self._plan, self._devices[member], self._name(member), self.size)
         # not a daemon: it starts decoding processes of its own
         process = _CONTEXT.Process(target=_serve, args=arguments, daemon=False)
-        process.start()
+        with deaf_to_interrupts():  # Ctrl-C reaches all: the parent decides
+            process.start()
         theirs.close()  # or this process would keep the pipe open when that one is gone
         self._running[member] = _Process(process, ours)
 
@@ -94,7 +96,6 @@ def _bury(member: _Process) -> str:
 
 def _serve(pipe: Connection, plan: Plan, device: str, name: str, crew: int) -> None:
     """Work off what comes through the pipe, until nobody is at its other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
     threading.Thread(target=die_with_parent, daemon=True).start()
     _share_cores(crew)
     try:

@@ -18,6 +18,7 @@ from avcil.cache.files import Files
 from avcil.cache.layout import RECORDS
 from avcil.cache.reader import FeatureStore
 from avcil.cache.verify import verify
+from avcil.cluster import joined
 from avcil.extract.crew import EncoderChoice, Plan
 from avcil.extract.datasets import Clip, Dataset
 from avcil.extract.demo import CLASSES, DemoClip, draw_clip
@@ -59,15 +60,21 @@ def assert_same_clips(one: Path | str, other: Path | str) -> None:
 
 
 def members() -> list[int]:
-    """Return the processes of Ray's actors that encode."""
+    """Return the processes of our actors: Ray's scheduler, their parent, is a child of ours."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
             if b"ray::RayMember" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
+                pid = int(folder.name)
+                if os.getpid() in (parent(pid), parent(parent(pid))):
+                    found.append(pid)
         except (OSError, ValueError):
             continue
     return found
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def kill_one(path: Path | str, killed: list[int]) -> None:
@@ -89,10 +96,10 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     plan = Plan(dataset=dataset, encoder=encoder, path=path, settings=SETTINGS)
     killed: list[int] = []
     thread = threading.Thread(target=kill_one, args=(path, killed))
-    crew = RayCrew(plan, Cluster.join(members=2))
-    thread.start()
-    summary = extract_with(crew, plan)
-    thread.join()
+    with joined():
+        thread.start()
+        summary = extract_with(RayCrew(plan, Cluster.choose(members=2)), plan)
+        thread.join()
     assert "another goes on" in capsys.readouterr().err
     assert killed
     assert (summary.encoded, summary.failures) == (24, {})

@@ -12,7 +12,7 @@ import typer
 from avcil.extract.errors import EngineError
 
 if TYPE_CHECKING:
-    from avcil.extract.crew import Crew, Plan
+    from avcil.extract.crew import Plan
     from avcil.extract.pipeline import Summary
 
 
@@ -72,26 +72,26 @@ def encode_together(
         workers: decoding processes for each; left out, as many as its share of the cores.
 
     Raises:
-        EngineError: there are not so many GPUs, or no cluster.
+        EngineError: there are not so many GPUs.
+        NoCluster: Ray is not installed, or no cluster answers.
         ExtractError, CacheError: see extract_with.
     """
     from avcil.extract.engine import extract_with
 
-    plan = plan.absolute()
-    crew: Crew
     if engine is EngineOption.ray:
-        from avcil.extract.on_ray import Cluster, RayCrew
+        from avcil.cluster import joined
 
-        cluster = Cluster.join(gpus)
-        plan = _with_workers(plan, workers or cluster.cores)
-        crew = RayCrew(plan, cluster)
-    else:
-        from avcil.extract.processes import LocalCrew
+        with joined():
+            from avcil.extract.on_ray import Cluster, RayCrew
 
-        devices = _cuda_devices(gpus or 1)
-        plan = _with_workers(plan, workers or max(1, (os.cpu_count() or 1) // len(devices)))
-        crew = LocalCrew(plan, devices)
-    return extract_with(crew, plan)
+            cluster = Cluster.choose(gpus)
+            plan = _with_workers(plan.absolute(), workers or cluster.cores)
+            return extract_with(RayCrew(plan, cluster), plan)
+    from avcil.extract.processes import LocalCrew
+
+    devices = _cuda_devices(gpus or 1)
+    plan = _with_workers(plan, workers or max(1, (os.cpu_count() or 1) // len(devices)))
+    return extract_with(LocalCrew(plan, devices), plan)
 
 
 def _with_workers(plan: Plan, workers: int) -> Plan:
