@@ -51,6 +51,8 @@ def compute_deterministically() -> None:
     # cuBLAS reads this when its first handle is made; without it some products vary.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # Else every new tensor is filled first; nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 

@@ -18,7 +18,8 @@ from avcil.incremental.heads.base import Outputs
 from avcil.incremental.heads.network import Network
 from avcil.incremental.tasks import Task
 
-BATCH = 256
+BATCH = 64
+"""Clips that are looked at together: more take more memory, and on a CPU more time as well."""
 
 
 @torch.no_grad()

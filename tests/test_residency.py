@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +20,11 @@ from avcil.incremental.config import Config, Request
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import TokenSet
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.fit import make_optimizer
 from avcil.incremental.folder import RunFolder
+from avcil.incremental.heads.base import Batch, Encoded, Outputs
+from avcil.incremental.heads.classifiers import LinearClassifier
+from avcil.incremental.heads.network import Network
 from avcil.incremental.job import new_results
 from avcil.incremental.methods import METHODS, make_method
 from avcil.incremental.residency import (
@@ -26,13 +32,14 @@ from avcil.incremental.residency import (
     TIERS,
     Hosted,
     Residency,
-    Resident,
     Source,
     Streamed,
     Tier,
     clip_bytes,
 )
 from avcil.incremental.results import read_metrics, read_run
+from avcil.incremental.step import Step, copy_tensors, tensors_of
+from avcil.incremental.teacher import Teacher
 from avcil.incremental.trainer import Trainer
 from avcil.incremental.training import resolve_all
 from avcil.progress import track
@@ -264,6 +271,21 @@ def test_a_compiler_that_fails_is_told_and_training_goes_on(
     assert "going on without: no C++ compiler\n" in capsys.readouterr().err
 
 
+def test_the_inputs_of_a_graph_are_copied_whole() -> None:
+    batch = Batch(torch.ones(2, 3), torch.ones(2, 4), torch.ones(2, 3) > 0, None, torch.ones(2), 1)
+    encoded = Encoded(torch.ones(2), torch.ones(2, 3), None, (torch.ones(1),), {"a": torch.ones(3)})
+    inputs = (batch, Outputs(torch.ones(2, 5), encoded, {"note": torch.ones(4)}))
+    copies = copy_tensors(inputs)
+    assert [each.shape for each in tensors_of(copies)] == [
+        each.shape for each in tensors_of(inputs)
+    ]
+    assert len(tensors_of(inputs)) == 4 + 1 + 4 + 1
+    for each in tensors_of(inputs):
+        each.zero_()
+    assert all(bool((each != 0).all()) for each in tensors_of(copies))
+    assert (copies[0].current, copies[0].audio_mask) == (1, None)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of the compiler are its own
 def test_a_compiled_step_computes_what_a_plain_one_does(
@@ -332,12 +354,24 @@ class TestOnAGPU:
             assert one.losses == pytest.approx(other.losses, rel=1e-2, abs=1e-3)
 
     def test_steps_never_wait_for_the_device(self, toy_store: FeatureStore) -> None:
-        rows = toy_store.rows("train")
-        clips = TokenSet.load(toy_store, rows, np.arange(6), Residency(self.DEVICE, "device"))
-        assert isinstance(clips.source, Resident)
+        config = configure(toy_store)
+        task = Curriculum(config, toy_store).tasks[1]
+        rows = np.concatenate([toy_store.rows("train", each) for each in ([2, 3], [0, 1])])
+        residency, method = Residency(self.DEVICE, "device"), config.make_method()
+        clips = TokenSet.load(toy_store, rows, np.arange(6), residency)
+        network = Network(
+            "guided", config.head_options(), toy_store.encoding, LinearClassifier, torch.bfloat16
+        ).to(self.DEVICE)
+        network.classifier.grow(2)
+        teacher = Teacher(copy.deepcopy(network), method.reads())
+        teacher.learn(clips, 24, residency)
+        network.classifier.grow(2)
+        step = Step(config, method, task, network, make_optimizer(config, network))
+        plan = [torch.cat([torch.arange(6), torch.arange(24, 26)])] * 3
         torch.cuda.set_sync_debug_mode("error")
         try:
-            for _, batch in clips.draw(torch.randperm(len(rows)).split(8)):
-                assert batch.labels.is_cuda
+            for index, batch in clips.draw(plan):
+                whole = replace(batch, current=6)
+                step(whole, teacher.outputs(index, whole))
         finally:
             torch.cuda.set_sync_debug_mode("default")

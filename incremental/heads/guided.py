@@ -54,14 +54,16 @@ class CrossBlock(nn.Module):
 
     def forward(self, visual: Tensor, audio: Tensor, audio_mask: Tensor | None) -> Tensor:
         """Update visual tokens [B, Tv, D] with what they heard in audio [B, Ta, D]."""
-        opening = [1.0, 1.0] if self.gates is None else self.gates.tanh()
         heard = self.attention(self.visual_norm(visual), self.audio_norm(audio), audio_mask)
-        visual = visual + opening[0] * heard
-        return visual + opening[1] * self.feed_forward(self.forward_norm(visual))
+        visual = visual + self._gated(0, heard)
+        return visual + self._gated(1, self.feed_forward(self.forward_norm(visual)))
 
     def weights(self, visual: Tensor, audio: Tensor, audio_mask: Tensor | None) -> Tensor:
         """Return how much each visual token listens to each audio token, [B, Tv, Ta]."""
         return self.attention.weights(self.visual_norm(visual), self.audio_norm(audio), audio_mask)
+
+    def _gated(self, place: int, update: Tensor) -> Tensor:
+        return update if self.gates is None else self.gates.tanh()[place] * update
 
 
 class GuidedHead(Head):

@@ -1,0 +1,289 @@
+"""What `benchmarks.train` compares: a task to train, our trainer, and two other ways to train it.
+
+The task is the second of two: 32 new clips and 32 exemplars a batch, the guided method and head,
+the frozen network of the first task beside it. All ways take the same steps on the same clips.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from avcil.cache.reader import FeatureStore
+from avcil.cache.schema import Encoding, Manifest, Split, Tokens
+from avcil.cache.writer import CacheWriter
+from avcil.incremental.checkpoint import Cadence, Checkpoint
+from avcil.incremental.config import Config, Request
+from avcil.incremental.curriculum import Curriculum
+from avcil.incremental.data import Sampler, TokenSet
+from avcil.incremental.device import autocast_type, suitable_threads
+from avcil.incremental.fit import Fit, make_optimizer
+from avcil.incremental.folder import RunFolder
+from avcil.incremental.heads.base import Batch
+from avcil.incremental.heads.classifiers import LinearClassifier
+from avcil.incremental.heads.network import Network
+from avcil.incremental.journal import Journal
+from avcil.incremental.methods.base import Replay
+from avcil.incremental.residency import Residency
+from avcil.incremental.step import Step
+from avcil.incremental.teacher import Teacher
+from avcil.incremental.training import resolve_all
+
+VISUAL, AUDIO = 1024, 128
+CLASSES = 20
+BATCH = 32
+WORKERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A task in a cache and in HDF5."""
+
+    folder: Path
+    tokens: int
+    """Of each modality in a clip."""
+    device: torch.device
+    store: FeatureStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open the cache."""
+        object.__setattr__(self, "store", FeatureStore.open(self.folder / "features.zarr"))
+
+    def config(self, **settings: object) -> Config:
+        """Return the recipe `fast` with settings."""
+        chosen = {"tasks": 2, "memory": 10**9, "batch_size": BATCH, "exemplar_batch_size": BATCH}
+        (config,) = resolve_all(self.store, [Request(settings={**chosen, **settings})])
+        return config
+
+    def rows(self, config: Config) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the new clips and the exemplars, as many."""
+        curriculum = Curriculum(config, self.store)
+        first, second = (curriculum.rows("train", task.new) for task in curriculum.tasks)
+        return second, first[: len(second)]
+
+    def networks(self, config: Config) -> tuple[Network, Network]:
+        """Return the network to train and that of the first task."""
+        torch.manual_seed(0)
+        network = Network(
+            "guided",
+            config.head_options(),
+            self.store.encoding,
+            LinearClassifier,
+            autocast_type(config.precision, self.device),
+        ).to(self.device)
+        network.classifier.grow(CLASSES // 2)
+        teacher = copy.deepcopy(network)
+        network.classifier.grow(CLASSES // 2)
+        return network, teacher
+
+
+def make(folder: Path, tokens: int, clips: int) -> None:
+    """Write `clips` training clips of random tokens for each of two tasks, in both formats."""
+    split_of: dict[Split, int] = {"train": clips // (CLASSES // 2), "val": 1, "test": 1}
+    names = tuple(f"class {label:02d}" for label in range(CLASSES))
+    listed = [
+        (split, label, f"{split}-{label}-{number}")
+        for split, count in split_of.items()
+        for label in range(CLASSES)
+        for number in range(count)
+    ]
+    manifest = Manifest.of("benchmark", names, listed)
+    encoding = Encoding(
+        encoder="random",
+        fingerprint=f"random-{tokens}",
+        random_weights=True,
+        visual_tokens=tokens,
+        visual_width=VISUAL,
+        audio_tokens=tokens,
+        audio_width=AUDIO,
+        visual_rate_hz=tokens / 10,
+        audio_rate_hz=tokens / 10,
+        seconds=10.0,
+    )
+    chance = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    with (
+        CacheWriter.open(folder / "features.zarr", manifest, encoding) as writer,
+        h5py.File(folder / "features.h5", "w") as file,
+    ):
+        for shard in writer.pending():
+            made = [
+                Tokens(
+                    chance.normal(size=(tokens, VISUAL)).astype(np.float16),
+                    chance.normal(size=(tokens, AUDIO)).astype(np.float16),
+                )
+                for _ in writer.rows(shard)
+            ]
+            writer.commit(shard, made)
+            for row, each in zip(writer.rows(shard), made, strict=True):
+                file[f"{row}/visual"] = each.visual.astype(np.float32)
+                file[f"{row}/audio"] = each.audio.astype(np.float32)
+
+
+class Ours:
+    """Our trainer; its preparations at the start of a task are shared out over the epochs."""
+
+    def __init__(self, subject: Subject, **settings: object) -> None:
+        """Load the task and let the teacher answer."""
+        self.subject, self.config = subject, subject.config(**settings)
+        new, kept = subject.rows(self.config)
+        residency = Residency(subject.device)
+        start = time.perf_counter()
+        positions = np.arange(CLASSES)
+        clips = TokenSet.load(subject.store, np.concatenate([new, kept]), positions, residency)
+        network, old = subject.networks(self.config)
+        method, task = self.config.make_method(), Curriculum(self.config, subject.store).tasks[1]
+        teacher = Teacher(old, method.reads())
+        teacher.learn(clips, len(new), residency)
+        wait(subject.device)
+        self.setup_s = time.perf_counter() - start
+        folder, cadence = RunFolder(subject.folder), Cadence(at_least_s=math.inf)
+        self.fit = Fit(
+            config=self.config,
+            method=method,
+            task=task,
+            network=network,
+            teacher=teacher,
+            clips=clips,
+            current=len(new),
+            validation=clips,
+            folder=folder,
+            cadence=cadence,
+            journal=Journal(subject.folder, self.config.epochs, board=False),
+        )
+        optimizer = make_optimizer(self.config, network)
+        self.step = Step(self.config, method, task, network, optimizer)
+        self.checkpoint = Checkpoint(
+            task=1,
+            folder=folder,
+            cadence=cadence,
+            network=network,
+            optimizer=optimizer,
+            device=subject.device,
+        )
+
+    def epoch(self) -> float:
+        """Train an epoch and return its seconds with its share of the preparations."""
+        with suitable_threads(self.config, self.subject.store.encoding):
+            start = time.perf_counter()
+            self.fit.train_epoch(self.fit.progress.epoch, self.step, self.checkpoint)
+            wait(self.subject.device)
+            seconds = time.perf_counter() - start
+        self.fit.progress.finish_epoch()
+        return seconds + self.setup_s / self.config.epochs
+
+
+class Plain:
+    """A loop as one writes it: float32, tokens on the device, the teacher asked at each step."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Load the task."""
+        self.subject, self.config = subject, subject.config(precision="fp32")
+        new, kept = subject.rows(self.config)
+        self.current, self.rows = len(new), np.concatenate([new, kept])
+        self.network, self.teacher = subject.networks(self.config)
+        self.method = self.config.make_method()
+        self.task = Curriculum(self.config, subject.store).tasks[1]
+        rate = self.config.learning_rate
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=0.01)
+        self.load()
+
+    def load(self) -> None:
+        """Bring all tokens to the device."""
+        clips, device = self.subject.store.load(self.rows), self.subject.device
+        self.visual, self.audio, self.labels = (
+            torch.from_numpy(each).to(device) for each in (clips.visual, clips.audio, clips.labels)
+        )
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+        sampler = Sampler(
+            current=self.current,
+            exemplars=len(self.rows) - self.current,
+            replay=Replay.PAIRED,
+            batch_size=BATCH,
+            exemplar_batch_size=BATCH,
+        )
+        for place, current in sampler.epoch(torch.Generator()):
+            index = place.to(self.subject.device)
+            tokens = self.visual[index].float(), self.audio[index].float()
+            yield Batch(*tokens, None, None, self.labels[index], current)
+
+    def epoch(self) -> float:
+        """Train an epoch and return its seconds."""
+        start = time.perf_counter()
+        self.network.train()
+        self.teacher.eval()
+        for batch in self.batches():
+            with torch.no_grad():
+                old = self.teacher(batch)
+            terms = self.method.loss(batch, self.network(batch), old, self.task)
+            self.optimizer.zero_grad()
+            torch.stack(list(terms.values())).sum().backward()
+            self.optimizer.step()
+        wait(self.subject.device)
+        return time.perf_counter() - start
+
+
+class ClipDataset(Dataset[Any]):
+    """One data set a clip, fetched one by one, as AV-CIL does."""
+
+    def __init__(self, path: Path, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        """Take the rows of a file."""
+        self.path, self.rows, self.labels = path, rows, labels
+        self.file: h5py.File | None = None
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+        """Read one clip."""
+        self.file = self.file or h5py.File(self.path, "r")
+        clip = self.file[str(self.rows[place])]
+        return clip["visual"][()], clip["audio"][()], int(self.labels[place])
+
+
+class AVCILWay(Plain):
+    """The plain loop on float32 HDF5, two loaders of four workers that start anew each epoch."""
+
+    def load(self) -> None:
+        """Keep nothing in memory."""
+        labels = self.subject.store.manifest.labels
+        path, rows = self.subject.folder / "features.h5", self.rows
+        new, kept = rows[: self.current], rows[self.current :]
+        self.loaders = [
+            DataLoader(
+                ClipDataset(path, each, labels[each]),
+                batch_size=BATCH,
+                shuffle=True,
+                num_workers=WORKERS // 2,
+                multiprocessing_context="spawn" if self.subject.device.type == "cuda" else None,
+            )
+            for each in (new, kept)
+        ]
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+        for new, kept in zip(*self.loaders, strict=True):
+            parts = [
+                torch.cat(pair).to(self.subject.device) for pair in zip(new, kept, strict=True)
+            ]
+            yield Batch(parts[0], parts[1], None, None, parts[2], len(new[2]))
+
+
+def wait(device: torch.device) -> None:
+    """Let the device finish."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
