@@ -17,6 +17,7 @@ from avcil.cache.numbers import MODALITIES, Modality
 from avcil.cache.reader import FeatureStore
 from avcil.cache.records import Status
 from avcil.cache.schema import SPLITS, CacheUnwritable, Split
+from avcil.cache.sources import shared_videos
 
 PLOTTED_CLIPS = 200
 
@@ -30,6 +31,7 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
         storage.numbers if storage.numbers == "float16" else f"int8, a scale a {storage.scales}"
     )
     rounding = ", ".join(f"{name} {error:.1e}" for name, error in store.rounding().items())
+    shared = shared_videos(store.manifest)
     return [
         ("cache", str(path)),
         ("data set", f"{header.dataset}, {len(header.classes)} classes"),
@@ -39,6 +41,7 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
         ("audio", _shape(encoding.audio_tokens, encoding.audio_width, encoding.audio_rate_hz)),
         ("numbers", f"{numbers}, compression {storage.compression}, rounding {rounding}"),
         ("clips", _progress(store)),
+        *([("leaks", shared)] if shared else []),
         ("on disk", _size(Files.at(path).size_bytes())),
         ("made", f"{header.created}, " + _software(dict(header.software))),
     ]

@@ -16,6 +16,15 @@ FROM_YOUTUBE = ("ave", "ks", "vs100")
 YOUTUBE_ID = 11
 
 
+def shared_videos(manifest: Manifest) -> str:
+    """Say how many test clips share their video with training; nothing where none does."""
+    shared = int(leaks(manifest).sum())
+    total = sum(split == "test" for split in manifest.splits)
+    if not shared:
+        return ""
+    return f"{shared} of {total} test clips are cut from videos that training clips are cut from"
+
+
 def leaks(manifest: Manifest) -> NDArray[np.bool_]:
     """Return True for each test clip that shares its video with a training clip, [N].
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from avcil.cache.info import provenance
 from avcil.cache.reader import FeatureStore
 from avcil.cache.records import Record, dump_record
 from avcil.cache.schema import Encoding, Failure, Manifest, Tokens
@@ -50,6 +51,14 @@ def test_notes_of_clips_that_are_kept_survive_when_others_are_tried_again(cache:
     assert FeatureStore.open(cache).notes == {
         "clip1": "no sound", "clip2": "now it works", "clip3": "half of it",
     }  # fmt: skip
+
+
+def test_a_cache_says_how_many_test_clips_share_their_video_with_training(
+    leaking_store: FeatureStore, cache: Path
+) -> None:
+    shown = dict(provenance(leaking_store, "leaking"))
+    assert shown["leaks"].startswith("6 of 30 test clips are cut from videos that training clips")
+    assert "leaks" not in dict(provenance(FeatureStore.open(cache), cache))
 
 
 def test_a_record_without_notes_is_written_as_it_was_before_there_were_any() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from avcil.cache.sources import leaks, shared_videos
 from avcil.commands.datasets import datasets as show_datasets
 from avcil.extract.datasets import DATASETS, Dataset, Where, load_dataset
-from avcil.extract.datasets.published import kinetics_id, shared_sources, vggsound_id
+from avcil.extract.datasets.published import kinetics_id, vggsound_id
 from avcil.extract.errors import DatasetError
 
 
@@ -280,8 +281,11 @@ def test_every_data_set_says_what_it_is() -> None:
 def test_test_clips_from_the_videos_of_training_clips_are_found(tmp_path: Path) -> None:
     rows = [("aaaaaaaaaaa_1", "train"), ("aaaaaaaaaaa_9", "test"), ("bbbbbbbbbbb_1", "test")]
     text = "path,label,split\n" + "".join(f"{clip},x,{split}\n" for clip, split in rows)
-    clips = replace(table(tmp_path, text), name="vs100")
-    assert shared_sources(clips) == ["aaaaaaaaaaa_9"]
+    manifest = replace(table(tmp_path, text), name="vs100").manifest()
+    assert [manifest.ids[row] for row in leaks(manifest).nonzero()[0]] == ["aaaaaaaaaaa_9"]
+    shown = "1 of 2 test clips are cut from videos that training clips are cut from"
+    assert shared_videos(manifest) == shown
+    assert shared_videos(table(tmp_path, text).manifest()) == "", "ids of one's own tell no video"
 
 
 def test_the_command_counts_what_is_on_disk_and_says_what_is_missing(
@@ -321,4 +325,4 @@ def test_the_published_lists_have_the_published_counts(
     counts = Counter(clip.split for clip in dataset.clips)
     assert len(dataset.classes) == classes
     assert (counts["train"], counts["val"], counts["test"]) == (train, val, test)
-    assert len(shared_sources(dataset)) == shared
+    assert leaks(dataset.manifest()).sum() == shared

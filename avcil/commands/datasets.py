@@ -40,7 +40,7 @@ def datasets(data: DATA = Path("data")) -> None:
 
 def _show(dataset: Dataset) -> None:
     """Print how many clips of each split are there, and how many share a source with training."""
-    from avcil.extract.datasets.published import shared_sources
+    from avcil.cache.sources import shared_videos
 
     there = Counter(clip.split for clip in dataset.clips if clip.path.is_file())
     listed = Counter(clip.split for clip in dataset.clips)
@@ -50,6 +50,5 @@ def _show(dataset: Dataset) -> None:
     if empty:
         shown = ", ".join(sorted(empty)[:5]) + (" ..." if len(empty) > 5 else "")
         print(f"  {len(empty)} of {len(dataset.classes)} classes have no clip: {shown}")
-    shared = shared_sources(dataset)
-    if shared:
-        print(f"  {len(shared)} test clips are cut from videos that training clips are cut from")
+    if shared := shared_videos(dataset.manifest()):
+        print(f"  {shared}")

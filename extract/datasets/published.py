@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from avcil.cache.sources import leaks
 from avcil.extract.datasets.base import Clip, Dataset, Where
 from avcil.extract.datasets.lists import (
     DICTIONARIES,
@@ -95,15 +94,6 @@ class _Files:
             names = ", ".join(str(path) for path in paths[:5])
             raise DatasetError(f"several files could be clip {clip!r}: {names}; keep one of them")
         return paths[0] if paths else None
-
-
-def shared_sources(dataset: Dataset) -> list[str]:
-    """Return the test clips whose video, by its YouTube id, a training clip was cut from as well.
-
-    Of VGGSound-100 they are 1,627 of 5,000: a figure without them is the honest one.
-    """
-    manifest = dataset.manifest()
-    return [manifest.ids[row] for row in leaks(manifest).nonzero()[0]]
 
 
 def kinetics_id(stem: str) -> str:
