@@ -47,7 +47,7 @@ def suitable_processes(jobs: Sequence[Job], store: FeatureStore, device: torch.d
     small = all(computes_on_one_thread(job.config, store.encoding) for job in jobs)
     if device.type != "cpu" or not small:
         return 1
-    return min(len(jobs), len(os.sched_getaffinity(0)), MOST)
+    return min(len(jobs), torch.get_num_threads(), MOST)
 
 
 def train_in_processes(

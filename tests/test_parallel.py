@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config import Config, Request
 from avcil.incremental.errors import NonFiniteLoss, RunBusy, RunsFailed
 from avcil.incremental.folder import RunFolder
+from avcil.incremental.job import Job
+from avcil.incremental.processes import suitable_processes
 from avcil.incremental.results import read_run
 from avcil.incremental.training import resolve_all, train
 
@@ -61,6 +64,26 @@ def test_a_run_that_fails_is_named_and_the_others_are_trained(
     good = [read_run(RunFolder.of(tmp_path, each).path).results for each in asked[1:]]
     assert all(results.complete for results in good)
     assert "loss term" in capsys.readouterr().err
+
+
+def test_small_runs_on_a_cpu_share_the_cores_unasked(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    def processes(device: str, **settings: object) -> int:
+        asked = configs(toy_store, ["guided", "finetune", "joint"], **settings)
+        jobs = [Job(each, RunFolder.of(tmp_path, each), "") for each in asked]
+        return suitable_processes(jobs, toy_store, torch.device(device))
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert processes("cpu") == 2
+        torch.set_num_threads(16)
+        assert processes("cpu") == 3
+        assert processes("cpu", batch_size=10**7) == 1
+        assert processes("cuda") == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_error_of_a_single_run_is_its_own(toy_store: FeatureStore, tmp_path: Path) -> None:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from avcil.commands.engines import EngineOption
 from avcil.commands.places import DATA, RUNS, find_cache
-
-
-class EngineOption(StrEnum):
-    """Where runs are trained."""
-
-    local = "local"
-    ray = "ray"
 
 
 def train(
