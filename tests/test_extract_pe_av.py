@@ -17,10 +17,16 @@ from transformers import (
     PeAudioVideoModel,
     PeVideoVideoProcessor,
 )
+from typer.testing import CliRunner
 
+from avcil.cache.reader import FeatureStore
+from avcil.cli import app
+from avcil.extract.demo import DemoClip, draw_clip
+from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders import load_encoder
 from avcil.extract.encoders.base import Encoder, Media
 from avcil.extract.errors import EncoderError
+from avcil.extract.media import Sampling, decode
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -126,6 +132,71 @@ def test_tokens_are_those_of_transformers(
     assert tokens.audio.shape == audio.shape == (25, 32)
     assert np.abs(tokens.visual - visual).max() < 1e-5 * np.abs(visual).max()
     assert np.abs(tokens.audio - audio).max() < 1e-5 * np.abs(audio).max()
+
+
+def test_tokens_have_the_shapes_that_the_encoding_says_and_owe_their_neighbours_nothing(
+    encoder: Encoder,
+) -> None:
+    clips = [media(), media(frames=3, samples=9_000), media(frames=8, samples=25_600)]
+    encoding = encoder.encoding(seconds=1.6, visual_rate_hz=10)
+    assert encoder.sample_rate == 16_000
+    assert (encoding.audio_rate_hz, encoding.random_weights) == (25, False)
+    together = encoder.encode(clips)
+    for clip, beside in zip(clips, together, strict=True):
+        (alone,) = encoder.encode([clip])
+        assert np.array_equal(alone.visual, beside.visual)
+        assert np.array_equal(alone.audio, beside.audio)
+    longest = together[-1]
+    assert longest.visual.shape == (encoding.visual_tokens, encoding.visual_width) == (16, 32)
+    assert longest.audio.shape == (encoding.audio_tokens, encoding.audio_width) == (40, 32)
+
+
+@pytest.mark.parametrize("samples", [1, 639, 641])
+def test_the_shortest_sounds_still_give_tokens(encoder: Encoder, samples: int) -> None:
+    (tokens,) = encoder.encode([media(samples=samples)])
+    assert tokens.audio.shape == (-(-samples // 640), 32)
+    assert np.isfinite(tokens.audio).all()
+
+
+def test_a_fingerprint_changes_with_length_and_rate(encoder: Encoder) -> None:
+    settings = [(2, 8), (3, 8), (2, 4)]
+    assert (
+        len({encoder.encoding(seconds=s, visual_rate_hz=r).fingerprint for s, r in settings}) == 3
+    )
+
+
+def test_another_precision_is_refused_and_not_ignored(encoder: Encoder) -> None:
+    encoder.set_precision("auto")
+    with pytest.raises(EncoderError, match=r"in fp32 alone, not in bf16"):
+        encoder.set_precision("bf16")
+
+
+def test_the_command_writes_its_tokens(encoder: Encoder, release: Path, tmp_path: Path) -> None:
+    frames, waveform = draw_clip(DemoClip("train", 0, 0), seed=0)
+    path = tmp_path / "videos" / "train" / "class" / "clip.mp4"
+    write_mp4(path, frames, 8, waveform, 16_000)
+    options = [
+        "--dataset",
+        "folder",
+        "--seconds",
+        "2",
+        "--rate",
+        "8",
+        "--workers",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    paths = ["--videos", str(tmp_path / "videos"), "--cache", str(tmp_path / "cache")]
+    result = CliRunner().invoke(app, ["extract", *options, *paths, "--encoder", str(release)])
+    assert result.exit_code == 0, result.exception
+    store = FeatureStore.open(tmp_path / "cache")
+    clips = store.load(store.rows())
+    sampling = Sampling(seconds=2, visual_rate_hz=8, sample_rate=16_000)
+    (tokens,) = encoder.encode([decode(path, sampling)])
+    assert store.encoding == encoder.encoding(seconds=2, visual_rate_hz=8)
+    assert np.array_equal(clips.visual[0], tokens.visual.astype(np.float16))
+    assert np.array_equal(clips.audio[0], tokens.audio.astype(np.float16))
 
 
 def test_every_token_sees_the_whole_clip(encoder: Encoder) -> None:
