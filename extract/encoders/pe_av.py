@@ -23,7 +23,7 @@ from torch.nn import functional
 from avcil.cache.schema import Encoding, Tokens
 from avcil.extract.encoders.base import Encoder, Media
 from avcil.extract.encoders.sam_audio import below, load_strictly
-from avcil.extract.encoders.towers import reflected, weights_digest
+from avcil.extract.encoders.towers import exact, reflected, weights_digest
 from avcil.extract.encoders.weights import read_tensors
 from avcil.extract.errors import EncoderError
 
@@ -141,8 +141,9 @@ class PeAvEncoder(Encoder):
         frames = self._resized(torch.from_numpy(clip.frames).to(self._device))
         shown = frames[torch.from_numpy(clip.frame_index).to(self._device)]
         waveform = torch.from_numpy(clip.waveform).to(self._device)[None]
-        seen = self._video(shown[None]).last_hidden_state
-        heard = self._audio(reflected(waveform, self._codec.hop_length)[None]).last_hidden_state
+        with exact():
+            seen = self._video(shown[None]).last_hidden_state
+            heard = self._audio(reflected(waveform, self._codec.hop_length)[None]).last_hidden_state
         return Tokens(visual=seen[0].cpu().numpy(), audio=heard[0].cpu().numpy())
 
     def _resized(self, frames: Tensor) -> Tensor:
