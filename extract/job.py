@@ -129,7 +129,7 @@ def encode_shards(
         return
     workers = min(settings.workers, len(paths))
     with (
-        _threads_beside(workers),
+        threads_beside(workers),
         ThreadPoolExecutor(1, "writer") as thread,
         Decoders(
             workers, settings.sampling(encoder.sample_rate), patience_s=settings.patience_s
@@ -188,7 +188,7 @@ def _encode(
 
 
 @contextmanager
-def _threads_beside(workers: int) -> Iterator[None]:
+def threads_beside(workers: int) -> Iterator[None]:
     """Give the encoder the cores that decoding leaves.
 
     More threads than free cores wait for each other: with 2 threads on 2 busy cores the demo took

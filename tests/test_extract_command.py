@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,54 @@ def test_a_share_of_failures_that_is_none_is_wrong_usage() -> None:
     result = RUN.invoke(app, ["extract", "--dataset", "demo", "--max-failures", "many"])
     assert result.exit_code == 2
     assert "write 5% or 0.05" in result.stderr
+
+
+def test_a_trial_forecasts_the_rest_and_ends_with_a_status_of_its_own(tmp_path: Path) -> None:
+    videos, cache = clips(tmp_path / "videos", 20), tmp_path / "cache"
+    trial = RUN.invoke(app, [*folder_command(videos, cache), "--limit", "10"])
+    assert trial.exit_code == 4, trial.exception
+    assert f"8 of 20 clips are in {cache} (10 new" in trial.stdout
+    forecast = (
+        r"a trial: [\d.]+ clips/s; the other 12 clips will take about [\d.]+ h and 0.00 GB, of"
+    )
+    assert re.search(forecast, trial.stdout)
+    rest = RUN.invoke(app, folder_command(videos, cache))
+    assert rest.exit_code == 0
+    assert f"20 of 20 clips are in {cache} (12 new" in rest.stdout
+
+
+def test_another_precision_into_the_same_cache_is_refused_with_both_named(tmp_path: Path) -> None:
+    command = folder_command(clips(tmp_path / "videos", 2), tmp_path / "cache")
+    assert RUN.invoke(app, [*command, "--precision", "bf16"]).exit_code == 0
+    refused = RUN.invoke(app, command)
+    assert "precision 'bf16' in the cache, 'fp32' now" in str(refused.exception)
+    assert RUN.invoke(app, [*command, "--precision", "bf16"]).exit_code == 0
+
+
+def test_an_unknown_precision_is_wrong_usage() -> None:
+    result = RUN.invoke(app, ["extract", "--dataset", "demo", "--precision", "int4"])
+    assert result.exit_code == 2
+    assert "choose one of auto, fp32, bf16, fp16" in result.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.5, 4.0, pytest.param(6.0, marks=pytest.mark.slow)])
+def test_ctrl_c_ends_all_processes_without_a_traceback(tmp_path: Path, seconds: float) -> None:
+    """Ctrl-C goes to every process of the terminal, whatever it is doing."""
+    videos = clips(tmp_path / "videos", 200)
+    command = [sys.executable, "-m", "avcil", *folder_command(videos, tmp_path / "cache")]
+    run = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(seconds)
+    os.killpg(run.pid, signal.SIGINT)
+    _, told = run.communicate(timeout=30)
+    # Python ends itself by the signal where it came amid the making of a dataclass: 130 to a shell.
+    assert run.returncode in (130, -signal.SIGINT), told
+    assert "Traceback" not in told
+    with pytest.raises(ProcessLookupError):
+        os.killpg(run.pid, 0)
+    if (tmp_path / "cache").exists():
+        assert "shards are written; run again to go on" in told
 
 
 def test_help_has_an_example() -> None:

@@ -20,14 +20,17 @@ from avcil.commands.engines import (
 from avcil.commands.places import DATA, new_cache
 from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
 from avcil.extract.errors import ExtractError
+from avcil.stopping import no_interrupt_lost
 
 if TYPE_CHECKING:
     import torch
 
+    from avcil.extract.encoders.base import Precision
+    from avcil.extract.media import Silent
     from avcil.extract.pipeline import Summary
 
 SOME_CLIPS_FAILED = 3
-
+TRIAL = 4
 
 # A default that depends on the data set stands in the help, since it cannot stand in the signature.
 DATASET = Annotated[
@@ -57,6 +60,20 @@ CACHE = Annotated[
     typer.Option(help="The cache.  [default: DATA/NAME/features.zarr]", show_default=False),
 ]
 DEVICE = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+PRECISION = Annotated[
+    str,
+    typer.Option(
+        help="Of the vision tower: fp32, bf16, fp16; auto is bf16 on a GPU and fp32 on a CPU."
+    ),
+]
+LIMIT = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="A trial: encode so many clips, say what all will take, and end with status 4.",
+        show_default=False,
+    ),
+]
 RATE = Annotated[
     float | None,
     typer.Option(
@@ -80,6 +97,13 @@ WORKERS = Annotated[
 MAX_FAILURES = Annotated[
     str, typer.Option(help="Share of clips that may fail (20 clips always may).")
 ]
+SILENT = Annotated[
+    str,
+    typer.Option(help="Clips without an audio track: refuse them, or zeros: silence, and a note."),
+]
+PATIENCE = Annotated[
+    float, typer.Option(min=0.1, help="Seconds after which decoding a file is given up.")
+]
 RETRY_FAILED = Annotated[
     bool, typer.Option("--retry-failed", help="Try clips again that failed in an earlier run.")
 ]
@@ -93,6 +117,7 @@ def extract(
     cache: CACHE = None,
     data: DATA = Path("data"),
     device: DEVICE = "auto",
+    precision: PRECISION = "auto",
     rate: RATE = None,
     seconds: SECONDS = None,
     workers: WORKERS = None,
@@ -100,6 +125,9 @@ def extract(
     retry_failed: RETRY_FAILED = False,
     gpus: GPUS = None,
     engine: ENGINE = EngineOption.local,
+    silent: SILENT = "refuse",
+    patience: PATIENCE = 120.0,
+    limit: LIMIT = None,
     numbers: NUMBERS = None,
     compression: COMPRESSION = None,
 ) -> None:
@@ -107,7 +135,7 @@ def extract(
 
     Interrupt it whenever you like: the same command goes on where it stopped and does nothing
     twice. A clip that cannot be decoded is noted with its reason and does not stop the others.
-    Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some clips failed.
+    Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some clips failed, 4 a trial.
 
     ```
     avcil extract --dataset demo
@@ -122,13 +150,17 @@ def extract(
     from avcil.extract.settings import Settings
 
     known, torch_device = benchmark(dataset), _device(device)
-    check_engine(engine, gpus, device, None)
+    check_engine(engine, gpus, device, limit)
     settings = Settings(
         seconds=seconds or known.seconds,
         visual_rate_hz=rate or known.visual_rate_hz,
-        workers=workers or _workers(torch_device),
+        precision=_precision(precision),
+        workers=workers or default_workers(torch_device),
         max_failures=_share(max_failures),
         retry_failed=retry_failed,
+        silent=_silent(silent),
+        patience_s=patience,
+        limit=limit,
     )
     # Clips first: a folder that is missing should not be found out after a download of hours.
     clips = known.load(Where(data=data, videos=videos, splits=splits))
@@ -136,19 +168,46 @@ def extract(
     settings = replace(settings, storage=chosen_storage(path, numbers, compression))
     choice = EncoderChoice(encoder or known.encoder, data / "encoders")
     if is_alone(engine, gpus):
-        summary = extract(clips, choice.load(str(torch_device)), path, settings)
+        with no_interrupt_lost():
+            model = choice.load(str(torch_device))
+        summary = extract(clips, model, path, settings)
     else:
         plan = Plan(dataset=clips, encoder=choice, path=path, settings=settings)
         summary = encode_together(plan, engine, gpus, workers=workers)
     _show(summary)
+    if summary.is_trial:
+        _forecast(summary)
+        raise typer.Exit(TRIAL)
     if summary.failures:
         raise typer.Exit(SOME_CLIPS_FAILED)
 
 
-def _workers(device: torch.device) -> int:
+def default_workers(device: torch.device) -> int:
     """Return how many processes decode: all cores, or half where the others encode."""
     cores = os.cpu_count() or 1
     return cores if device.type == "cuda" else max(1, cores // 2)
+
+
+def _silent(text: str) -> Silent:
+    from avcil.extract.media import SILENT_CHOICES
+
+    for known in SILENT_CHOICES:
+        if text == known:
+            return known
+    raise typer.BadParameter(
+        f"{text!r} is none: choose one of {', '.join(SILENT_CHOICES)}", param_hint="--silent"
+    )
+
+
+def _precision(text: str) -> Precision:
+    from avcil.extract.encoders.base import PRECISIONS
+
+    for known in PRECISIONS:
+        if text == known:
+            return known
+    raise typer.BadParameter(
+        f"{text!r}: choose one of {', '.join(PRECISIONS)}", param_hint="--precision"
+    )
 
 
 def _share(text: str) -> float:
@@ -183,7 +242,7 @@ def _device(name: str) -> torch.device:
 
 def _show(summary: Summary) -> None:
     """Print what was done and what failed."""
-    good = summary.clips - len(summary.failures)
+    good = summary.clips - summary.left - len(summary.failures)
     print(
         f"{good} of {summary.clips} clips are in {summary.path} "
         f"({summary.encoded} new, {summary.duration_s:.1f} s)"
@@ -195,3 +254,17 @@ def _show(summary: Summary) -> None:
         print(f"and {len(reasons) - 20} more")
     if reasons:
         print("after mending them: the same command with --retry-failed")
+
+
+def _forecast(summary: Summary) -> None:
+    """Print what the clips that a trial has left will take."""
+    from avcil.extract.pipeline import free_bytes
+
+    hours = summary.left / max(summary.clips_per_s, 1e-9) / 3600
+    free = free_bytes(summary.path)
+    of_which = "" if free is None else f", of which {free / 1e9:.2f} GB are free"
+    print(
+        f"a trial: {summary.clips_per_s:.2f} clips/s; the other {summary.left} clips will take "
+        f"about {hours:.1f} h and {summary.left * summary.clip_bytes / 1e9:.2f} GB{of_which}; "
+        "the same command without --limit goes on from the shards that are whole"
+    )

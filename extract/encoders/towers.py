@@ -129,9 +129,9 @@ class TowerEncoder(Encoder):
     ) -> None:
         self._towers, self._device = towers, device
         self._weights = weights_digest(vision, audio)
-        self._vision = vision.eval().requires_grad_(False).to(device)
-        self._audio = audio.eval().requires_grad_(False).to(device)
-        self._running = Running.on(device)
+        self.vision = vision.eval().requires_grad_(False).to(device)
+        self.audio = audio.eval().requires_grad_(False).to(device)
+        self.running = Running.on(device)
         self._batches: FrameBatches | None = None
 
     @property
@@ -142,38 +142,38 @@ class TowerEncoder(Encoder):
     def set_precision(self, precision: Precision) -> None:
         """Choose the precision of the vision tower; auto is that of the device."""
         chosen = Running.on(self._device).precision if precision == "auto" else precision
-        self.run_as(replace(self._running, precision=chosen))
+        self.run_as(replace(self.running, precision=chosen))
 
     def run_as(self, running: Running) -> None:
         """Choose how to run, before the first clip."""
-        if self._batches is not None and running != self._running:
+        if self._batches is not None and running != self.running:
             raise RuntimeError("how the towers are run is chosen before the first clip")
-        self._running = running
+        self.running = running
 
     def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
         """Describe the tokens; the fingerprint covers weights, sizes, rates and precision."""
         settings = asdict(self._towers) | {
             "weights": self._weights,
-            "image_size": self._vision.size,
-            "hop": self._audio.hop,
+            "image_size": self.vision.size,
+            "hop": self.audio.hop,
             "seconds": float(seconds),
             "visual_rate_hz": float(visual_rate_hz),
         }
         if (
-            self._running.precision != "fp32"
+            self.running.precision != "fp32"
         ):  # fp32 has no entry: so it was before there was a choice
-            settings["precision"] = self._running.precision
+            settings["precision"] = self.running.precision
         return Encoding(
             encoder=self._towers.name,
             fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
-            precision=self._running.precision,
+            precision=self.running.precision,
             random_weights=self._towers.random_weights,
             visual_tokens=max(1, round(seconds * visual_rate_hz)),
-            visual_width=self._vision.width,
-            audio_tokens=-(-round(seconds * self.sample_rate) // self._audio.hop),
-            audio_width=self._audio.width,
+            visual_width=self.vision.width,
+            audio_tokens=-(-round(seconds * self.sample_rate) // self.audio.hop),
+            audio_width=self.audio.width,
             visual_rate_hz=float(visual_rate_hz),
-            audio_rate_hz=self.sample_rate / self._audio.hop,
+            audio_rate_hz=self.sample_rate / self.audio.hop,
             seconds=float(seconds),
             unit_norm=("visual",),
         )
@@ -195,21 +195,21 @@ class TowerEncoder(Encoder):
         copied: deque[_Copied] = deque()
         for clip in clips:
             encoded.append(self._begun(clip, batches))
-            if not self._running.across_clips:
+            if not self.running.across_clips:
                 batches.flush()
             copied.extend(self._copied(encoded, batches))
             del clip  # frees its memory before the next is asked for
-            while len(copied) > self._running.across_clips:
+            while len(copied) > self.running.across_clips:
                 yield copied.popleft().tokens()
         batches.flush()
         copied.extend(self._copied(encoded, batches))
         yield from (copy.tokens() for copy in copied)
 
     def _prepared(self) -> FrameBatches:
-        running = self._running
-        self._vision.model.to(DTYPES[running.precision])
+        running = self.running
+        self.vision.model.to(DTYPES[running.precision])
         return FrameBatches(
-            self._vision,
+            self.vision,
             self._device,
             size=running.batch_frames,
             pad=running.across_clips,
@@ -219,7 +219,7 @@ class TowerEncoder(Encoder):
     def _begun(self, clip: Media, batches: FrameBatches) -> _Encoded:
         batches.add(torch.from_numpy(clip.frames))
         waveform = torch.from_numpy(clip.waveform)[None]
-        heard = batches.spare(lambda: self._audio(batches.moved(waveform)))
+        heard = batches.spare(lambda: self.audio(batches.moved(waveform)))
         # A copy: the index lies in the same memory as the frames and would keep them.
         return _Encoded(clip.frame_index.copy(), len(clip.frames), heard[0])
 
@@ -228,7 +228,7 @@ class TowerEncoder(Encoder):
         while encoded and (seen := batches.take(encoded[0].frames)) is not None:
             clip = encoded.popleft()
             # What a cache holds anyway; on a CPU nothing is gained by it.
-            dtype = torch.float16 if self._running.across_clips else torch.float32
+            dtype = torch.float16 if self.running.across_clips else torch.float32
             both = torch.cat([seen.flatten(), clip.heard.flatten()]).to(dtype)
             yield _Copied(clip, seen.shape[1], both)
 
