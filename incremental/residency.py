@@ -43,7 +43,9 @@ PLACES: dict[Tier, str] = {
 AHEAD = 3
 """Batches in flight: one that is computed on and two that are read."""
 SHARE = 0.7
-"""Of the free memory that tokens may take; the rest is for activations and other programs."""
+"""Of the free memory that tokens may take; the rest is for other programs."""
+RESERVE = 2 << 30
+"""Bytes left free beside that, for what a step computes: a guess, on 250 tokens a clip about one."""
 PART = 256
 """Clips that are read at once on the way to a GPU."""
 
@@ -224,7 +226,7 @@ class Residency:
 
     def _room(self, device: torch.device) -> float:
         """Return the bytes that this process may take."""
-        return SHARE / self.processes * free_memory(device)
+        return SHARE * (free_memory(device) / self.processes - RESERVE)
 
 
 def move(plan: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:

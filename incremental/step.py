@@ -128,7 +128,8 @@ class Graph:
         """Record a step on copies of its inputs; nothing is computed yet."""
         self._inputs = cast(tuple[Batch, Outputs | None], copy_tensors((batch, old)))
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Other threads may allocate meanwhile: the one that brings tokens does.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._terms = self._run(*self._inputs)
         self._graph = graph
 

@@ -29,6 +29,7 @@ from avcil.incremental.job import new_results
 from avcil.incremental.methods import METHODS, make_method
 from avcil.incremental.residency import (
     AHEAD,
+    RESERVE,
     TIERS,
     Hosted,
     Residency,
@@ -159,7 +160,9 @@ def test_the_tier_is_chosen_from_free_memory(
 ) -> None:
     rows = toy_store.rows("train")
     size = len(rows) * clip_bytes(toy_store)
-    monkeypatch.setattr("avcil.incremental.residency.free_memory", lambda _: int(free * size))
+    monkeypatch.setattr(
+        "avcil.incremental.residency.free_memory", lambda _: RESERVE + int(free * size)
+    )
     assert Residency(CPU).source(toy_store, rows).tier == tier
 
 
