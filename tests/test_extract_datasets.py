@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from avcil.cache.sources import leaks, shared_videos
+from avcil.cli import app
 from avcil.commands.datasets import datasets as show_datasets
 from avcil.extract.datasets import DATASETS, Dataset, Where, load_dataset
 from avcil.extract.datasets.published import kinetics_id, vggsound_id
@@ -326,3 +328,16 @@ def test_the_published_lists_have_the_published_counts(
     assert len(dataset.classes) == classes
     assert (counts["train"], counts["val"], counts["test"]) == (train, val, test)
     assert leaks(dataset.manifest()).sum() == shared
+
+
+def test_extraction_says_at_its_start_how_many_test_clips_share_a_video_with_training(
+    tmp_path: Path,
+) -> None:
+    clips = {
+        "train": {"aaaaaaaaaaa_000001": "dog"}, "val": {}, "test": {"aaaaaaaaaaa_000011": "dog"},
+    }  # fmt: skip
+    dictionaries(tmp_path / "vs100" / "splits", {"dog": 0}, clips)
+    (tmp_path / "vs100" / "videos").mkdir()
+    options = ["--dataset", "vs100", "--encoder", "tiny", "--data", str(tmp_path)]
+    shown = CliRunner().invoke(app, ["extract", *options, "--device", "cpu"]).stderr
+    assert "1 of 1 test clips are cut from videos that training clips are cut from" in shown

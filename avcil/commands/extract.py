@@ -20,6 +20,7 @@ from avcil.commands.engines import (
 from avcil.commands.places import DATA, new_cache
 from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
 from avcil.extract.errors import ExtractError
+from avcil.progress import log
 from avcil.stopping import no_interrupt_lost
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def extract(
     avcil extract --dataset folder --videos my-clips --encoder tiny --seconds 5
     ```
     """
+    from avcil.cache.sources import shared_videos
     from avcil.extract.crew import EncoderChoice, Plan
     from avcil.extract.datasets import Where, benchmark
     from avcil.extract.pipeline import extract
@@ -164,6 +166,8 @@ def extract(
     )
     # Clips first: a folder that is missing should not be found out after a download of hours.
     clips = known.load(Where(data=data, videos=videos, splits=splits))
+    if shared := shared_videos(clips.manifest()):
+        log(f"{shared}; avcil report also gives the accuracy without them")
     path = new_cache(cache, data, clips.name)
     settings = replace(settings, storage=chosen_storage(path, numbers, compression))
     choice = EncoderChoice(encoder or known.encoder, data / "encoders")
