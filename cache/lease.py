@@ -31,6 +31,16 @@ LIFE = timedelta(minutes=3)
 RENEWAL_S = 30.0
 
 
+class NoLease:
+    """What stands for a lease in a store that takes no PUT on condition: nobody is kept out."""
+
+    def check(self) -> None:
+        """Hold."""
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
 class Lease:
     """The right to write a cache, from `acquire` to `release`."""
 
@@ -52,6 +62,7 @@ class Lease:
 
         Raises:
             CacheBusy: another process has it and was heard of lately.
+            NotImplementedError: the store takes no PUT on condition.
         """
         lease = cls(bucket, key, where, renewal_s)
         try:

@@ -20,6 +20,7 @@ from zarr.storage import ObjectStore, WrapperStore
 from avcil.cache.files import Files, Lock
 from avcil.cache.layout import LOCK
 from avcil.cache.schema import StoreUnreachable
+from avcil.progress import log
 
 try:
     import obstore
@@ -95,10 +96,15 @@ class RemoteFiles(Files):
 
     def lock(self) -> Lock:
         """See Files."""
-        from avcil.cache.lease import Lease
+        from avcil.cache.lease import Lease, NoLease
 
-        with one_line(self.where):
-            return Lease.acquire(self._bucket, LOCK, self.where)
+        try:
+            with one_line(self.where):
+                return Lease.acquire(self._bucket, LOCK, self.where)
+        except NotImplementedError:
+            log(f"{self.where}: this store keeps no lock; see that nobody else writes the cache")
+            self.write(LOCK, b"")  # which tells an unfinished cache from other objects
+            return NoLease()
 
     def size_bytes(self) -> int:
         """See Files."""
@@ -140,6 +146,14 @@ class _OneLine(WrapperStore[ObjectStore["Bucket"]]):
     async def set(self, key: str, value: Buffer) -> None:
         with one_line(self._where):
             await self._store.set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        with one_line(self._where):
+            try:
+                await self._store.set_if_not_exists(key, value)
+            except NotImplementedError:  # a store without conditional PUTs, see NoLease
+                if not await self._store.exists(key):
+                    await self._store.set(key, value)
 
     async def delete(self, key: str) -> None:
         with one_line(self._where):
@@ -188,10 +202,11 @@ CAUSES = (
     ("NoSuchBucket", "there is no such bucket: create it, or mend the URL"),
     ("bucket does not exist", "there is no such bucket: create it, or mend the URL"),
     (
-        "169.254.169.254",
-        "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for gs:// "
-        "GOOGLE_APPLICATION_CREDENTIALS (docs/cache.md)",
+        "/latest/api/token",  # of a machine's role, the last place where credentials are looked for
+        "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (docs/cache.md)",
     ),
+    ("Missing AccessKeyId", "half of the credentials is missing: set AWS_ACCESS_KEY_ID"),
+    ("Missing SecretAccessKey", "half of the credentials is missing: set AWS_SECRET_ACCESS_KEY"),
     ("token request", "no credentials: set GOOGLE_APPLICATION_CREDENTIALS (docs/cache.md)"),
     ("InvalidAccessKeyId", "the access key is unknown there: check AWS_ACCESS_KEY_ID"),
     ("SignatureDoesNotMatch", "the secret key is wrong: check AWS_SECRET_ACCESS_KEY"),

@@ -200,7 +200,13 @@ class CacheWriter:
         self._files.sweep()
 
     def refresh(self, shard: int) -> None:
-        """Take notice of a shard that a process which joined may have written."""
+        """Take notice of a shard that a process which joined may have written.
+
+        Raises:
+            CacheBusy: this process was not heard of for so long that another took over.
+        """
+        if self._lock is not None:
+            self._lock.check()
         record = read_record(self._files, self._header, shard)
         if record is not None:
             self._enter(record)

@@ -178,6 +178,15 @@ def test_a_holder_whose_lease_was_taken_notices(url: str) -> None:
     assert b"elsewhere" in bytes(obstore.get(store, "status/lock").bytes())
 
 
+def test_a_store_without_conditional_puts_is_written_with_a_warning(
+    local: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    write(url)
+    assert "this store keeps no lock" in capsys.readouterr().err
+    assert_same_clips(url, local)
+
+
 # --- damage
 
 
@@ -219,16 +228,31 @@ def test_another_encoder_is_refused(url: str) -> None:
     ("url", "environment", "message"),
     [
         ("s3://no-bucket/c", {}, "there is no such bucket: create it"),
+        (
+            "s3://bucket/c",
+            {
+                "AWS_ACCESS_KEY_ID": None,
+                "AWS_SECRET_ACCESS_KEY": None,
+                "AWS_METADATA_ENDPOINT": "http://127.0.0.1:1",
+            },
+            r"no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY \(",
+        ),
+        ("s3://bucket/c", {"AWS_ACCESS_KEY_ID": None}, "is missing: set AWS_ACCESS_KEY_ID"),
+        ("s3://bucket/c", {"AWS_SECRET_ACCESS_KEY": None}, "is missing: set AWS_SECRET_ACC"),
         ("s3:///c", {}, "names no bucket: write s3://BUCKET/PATH or gs://BUCKET/PATH"),
         ("ftp://bucket/c", {}, "names no bucket: write s3://BUCKET/PATH or gs://BUCKET/PATH"),
         ("s3://bucket/c", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "no answer: check the netw"),
     ],
 )
 def test_a_bucket_that_cannot_be_reached_is_one_line(
-    s3: str, monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], message: str
+    s3: str,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    environment: dict[str, str | None],
+    message: str,
 ) -> None:
     for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
     for use in (avcil.cache.open, write):
         with pytest.raises(StoreUnreachable, match=message) as told:
             use(url)
@@ -268,6 +292,7 @@ def test_the_commands_take_urls(url: str, tmp_path: Path) -> None:
     assert len(np.load(tmp_path / "out.npz")["label"]) == 39
 
 
+@pytest.mark.slow
 def test_training_reads_a_cache_in_a_bucket(s3: str, toy_cache: Path, tmp_path: Path) -> None:
     url = f"{s3}/toy.zarr"
     for path in toy_cache.rglob("*"):
