@@ -175,23 +175,20 @@ def test_without_memory_for_one_frame_the_error_says_what_to_do() -> None:
         run.add(torch.from_numpy(media(0, 4).frames))
 
 
-Compile = Callable[[nn.Module], nn.Module]
-
-
-def test_compiled_blocks_give_the_same_tokens(
+def test_compiled_blocks_share_one_graph_and_give_the_same_tokens(
     one_by_one: list[Tokens], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With torch's own debugging backend: the graph is captured and run without a C compiler."""
-    real, compiled = torch.compile, []
+    """With a compiler that only counts: that of torch would need one for C."""
+    real, graphs = torch.compile, list[object]()
 
-    def without_inductor(block: nn.Module) -> nn.Module:
-        compiled.append(block)
-        return real(block, backend="eager")  # type: ignore[return-value]
+    def count(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
 
-    monkeypatch.setattr(torch, "compile", without_inductor)
+    monkeypatch.setattr(torch, "compile", lambda block: real(block, backend=count))
     fast = encoder(Running(precision="fp32", batch_frames=8, across_clips=True, compiled=True))
     assert worst(fast.encode(CLIPS), one_by_one) < 1e-2
-    assert len(compiled) == 4
+    assert len(graphs) == 1
 
 
 def test_a_tower_that_cannot_be_compiled_runs_without(
@@ -210,3 +207,15 @@ def test_a_tower_that_cannot_be_compiled_runs_without(
     assert (
         told.count("cannot be compiled and runs without, slower (Failed to find C compiler)") == 1
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-3), ("bf16", 2e-2), ("fp16", 2e-3)])
+def test_a_gpu_gives_the_tokens_of_a_cpu(
+    one_by_one: list[Tokens], precision: str, most: float
+) -> None:
+    made = tiny.load(torch.device("cuda"))
+    made.set_precision(precision)  # type: ignore[arg-type]
+    largest = max(np.abs(each.audio).max() for each in one_by_one)
+    assert worst(made.encode(CLIPS), one_by_one) < largest * 2**-11 + most
+    assert worst(made.encode(CLIPS), made.encode(CLIPS)) == 0

@@ -163,6 +163,18 @@ def test_an_unknown_precision_is_wrong_usage() -> None:
     assert "choose one of auto, fp32, bf16, fp16" in result.stderr
 
 
+def group_ends(group: int) -> bool:
+    """Tell whether no process of a group is left after some seconds."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @pytest.mark.parametrize("seconds", [0.5, 4.0, pytest.param(6.0, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_all_processes_without_a_traceback(tmp_path: Path, seconds: float) -> None:
     """Ctrl-C goes to every process of the terminal, whatever it is doing."""
@@ -177,8 +189,7 @@ def test_ctrl_c_ends_all_processes_without_a_traceback(tmp_path: Path, seconds: 
     # Python ends itself by the signal where it came amid the making of a dataclass: 130 to a shell.
     assert run.returncode in (130, -signal.SIGINT), told
     assert "Traceback" not in told
-    with pytest.raises(ProcessLookupError):
-        os.killpg(run.pid, 0)
+    assert group_ends(run.pid)
     if (tmp_path / "cache").exists():
         assert "shards are written; run again to go on" in told
 

@@ -187,9 +187,9 @@ def extract(
 
 
 def default_workers(device: torch.device) -> int:
-    """Return how many processes decode: all cores, or half where the others encode."""
+    """Return how many decode: all cores but one, which feeds the GPU; half where others encode."""
     cores = os.cpu_count() or 1
-    return cores if device.type == "cuda" else max(1, cores // 2)
+    return max(1, cores - 1 if device.type == "cuda" else cores // 2)
 
 
 def _silent(text: str) -> Silent:
