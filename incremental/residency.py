@@ -45,7 +45,7 @@ AHEAD = 3
 SHARE = 0.7
 """Of the free memory that tokens may take; the rest is for other programs."""
 RESERVE = 2 << 30
-"""Bytes left free beside that, for what a step computes: a guess, on 250 tokens a clip about one."""
+"""Bytes left free beside that, for what a step computes; a guess, ample for the recipes."""
 PART = 256
 """Clips that are read at once on the way to a GPU."""
 

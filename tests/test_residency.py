@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from avcil.cache.reader import FeatureStore
-from avcil.cache.schema import Clips, ShardDamaged
+from avcil.cache.schema import Clips, Encoding, ShardDamaged
 from avcil.incremental.config import Config, Request
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import TokenSet
@@ -24,7 +24,7 @@ from avcil.incremental.fit import make_optimizer
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.heads.base import Batch, Encoded, Outputs
 from avcil.incremental.heads.classifiers import LinearClassifier
-from avcil.incremental.heads.network import Network
+from avcil.incremental.heads.network import Network, head_options
 from avcil.incremental.job import new_results
 from avcil.incremental.methods import METHODS, make_method
 from avcil.incremental.residency import (
@@ -33,6 +33,7 @@ from avcil.incremental.residency import (
     TIERS,
     Hosted,
     Residency,
+    Resident,
     Source,
     Streamed,
     Tier,
@@ -46,6 +47,17 @@ from avcil.incremental.training import resolve_all
 from avcil.progress import track
 
 CPU = torch.device("cpu")
+WIDE = Encoding(
+    encoder="wide",
+    fingerprint="0",
+    visual_tokens=10,
+    visual_width=1024,
+    audio_tokens=10,
+    audio_width=128,
+    visual_rate_hz=1.0,
+    audio_rate_hz=1.0,
+    seconds=10.0,
+)
 SMALL: dict[str, object] = {
     "tasks": 3,
     "memory": 12,
@@ -198,6 +210,34 @@ def test_what_the_teacher_says_once_is_what_it_would_say_at_each_step(
     assert [each.losses for each in read_metrics(kept)] == [
         each.losses for each in read_metrics(computed)
     ]
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_the_teacher_says_what_the_network_says_of_wide_tokens(
+    autocast: torch.dtype | None,
+) -> None:
+    """Products of the real width, whose kernels differ from those of the toy's."""
+    torch.manual_seed(0)
+    options = head_options("guided", {})
+    network = Network("guided", options, WIDE, LinearClassifier, autocast).eval()
+    network.classifier.grow(20)
+    source = Resident(torch.randn(75, 10, 1024).half(), torch.randn(75, 10, 128).half())
+    tens = torch.full((75,), 10)
+    clips = TokenSet(source, tens, tens, torch.zeros(75, dtype=torch.int64), (False, False))
+    kept, computed = (Teacher(network, {"logits": "all", "tokens": "exemplars"}) for _ in range(2))
+    kept.learn(clips, 40, Residency(CPU, keep_teacher=True))
+    for new in (32, 17):
+        plan = [torch.cat([torch.randperm(40)[:new], 40 + torch.randperm(35)[:20]])]
+        ((index, whole),) = clips.draw(plan)
+        batch = replace(whole, current=new)
+        once, each_step = kept.outputs(index, batch), computed.outputs(index, batch)
+        assert torch.equal(once.logits, each_step.logits)
+        assert torch.equal(once.encoded.tokens, each_step.encoded.tokens)
+        assert len(once.encoded.tokens) == 20
+        plain = network(batch)
+        near = {"rtol": 0.0, "atol": 1e-5 if autocast is None else 0.1}
+        torch.testing.assert_close(once.logits, plain.logits, **near)
+        torch.testing.assert_close(once.encoded.tokens, plain.encoded.tokens[new:], **near)
 
 
 @pytest.mark.parametrize(
