@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,16 +32,25 @@ def joined() -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
+        _knock(address)
         ray.init(address="auto", **quiet)
-    except ConnectionError as error:
-        if "RAY_ADDRESS" in os.environ:
+    except OSError as error:
+        if address:
             raise NoCluster(
-                f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or "
-                "unset RAY_ADDRESS to use this machine alone"
+                f"no Ray cluster answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS "
+                "to use this machine alone"
             ) from error
         ray.init(include_dashboard=False, **quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where HOST:PORT does not answer; Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()

@@ -131,6 +131,7 @@ def test_failures_of_all_processes_count_together(dataset: Dataset, tmp_path: Pa
     assert (again.encoded, again.failures) == (6, {})
 
 
+@pytest.mark.slow
 def test_errors_of_a_process_are_the_command_s(
     dataset: Dataset, local: Path, tmp_path: Path
 ) -> None:

@@ -18,13 +18,14 @@ from avcil.cache.files import Files
 from avcil.cache.layout import RECORDS
 from avcil.cache.reader import FeatureStore
 from avcil.cache.verify import verify
-from avcil.cluster import joined
+from avcil.cluster import NoCluster, joined
 from avcil.extract.crew import EncoderChoice, Plan
 from avcil.extract.datasets import Clip, Dataset
 from avcil.extract.demo import CLASSES, DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders import load_encoder
 from avcil.extract.engine import extract_with
+from avcil.extract.errors import EngineError
 from avcil.extract.pipeline import extract
 from avcil.extract.settings import Settings
 
@@ -106,3 +107,19 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     extract(dataset, load_encoder("tiny", torch.device("cpu")), tmp_path / "local", SETTINGS)
     assert_same_clips(path, tmp_path / "local")
     assert not verify(path).damages
+
+
+def test_a_cluster_that_does_not_answer_is_one_line_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(NoCluster, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"):
+        joined().__enter__()
+
+
+def test_more_gpus_than_the_cluster_has_are_refused() -> None:
+    with joined():
+        from avcil.extract.on_ray import Cluster
+
+        with pytest.raises(EngineError, match=r"--gpus 99: the Ray cluster has [0-9]+ GPUs"):
+            Cluster.choose(gpus=99)
