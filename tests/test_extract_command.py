@@ -141,7 +141,7 @@ def test_a_trial_forecasts_the_rest_and_ends_with_a_status_of_its_own(tmp_path: 
     assert trial.exit_code == 4, trial.exception
     assert f"8 of 20 clips are in {cache} (10 new" in trial.stdout
     forecast = (
-        r"a trial: [\d.]+ clips/s; the other 12 clips will take about [\d.]+ h and 0.00 GB, of"
+        r"a trial: [\d.]+ clips/s; the other 12 clips will take about \d+ s and 0.1 MB, where"
     )
     assert re.search(forecast, trial.stdout)
     rest = RUN.invoke(app, folder_command(videos, cache))

@@ -264,11 +264,22 @@ def _forecast(summary: Summary) -> None:
     """Print what the clips that a trial has left will take."""
     from avcil.extract.pipeline import free_bytes
 
-    hours = summary.left / max(summary.clips_per_s, 1e-9) / 3600
     free = free_bytes(summary.path)
-    of_which = "" if free is None else f", of which {free / 1e9:.2f} GB are free"
+    of_which = "" if free is None else f", where {_size(free)} are free"
     print(
         f"a trial: {summary.clips_per_s:.2f} clips/s; the other {summary.left} clips will take "
-        f"about {hours:.1f} h and {summary.left * summary.clip_bytes / 1e9:.2f} GB{of_which}; "
+        f"about {_lasting(summary.left / max(summary.clips_per_s, 1e-9))} and "
+        f"{_size(summary.left * summary.clip_bytes)}{of_which}; "
         "the same command without --limit goes on from the shards that are whole"
     )
+
+
+def _lasting(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
