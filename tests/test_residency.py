@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -235,9 +236,9 @@ def test_the_teacher_says_what_the_network_says_of_wide_tokens(
         assert torch.equal(once.encoded.tokens, each_step.encoded.tokens)
         assert len(once.encoded.tokens) == 20
         plain = network(batch)
-        near = {"rtol": 0.0, "atol": 1e-5 if autocast is None else 0.1}
-        torch.testing.assert_close(once.logits, plain.logits, **near)
-        torch.testing.assert_close(once.encoded.tokens, plain.encoded.tokens[new:], **near)
+        near = partial(torch.testing.assert_close, rtol=0, atol=0.1 if autocast else 1e-5)
+        near(once.logits, plain.logits)
+        near(once.encoded.tokens, plain.encoded.tokens[new:])
 
 
 @pytest.mark.parametrize(
