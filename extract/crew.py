@@ -35,7 +35,10 @@ class EncoderChoice:
 
         from avcil.extract.encoders import load_encoder
 
-        return load_encoder(self.name, torch.device(device), self.kept)
+        chosen = torch.device(device)
+        if chosen.type == "cuda" and chosen.index is not None:
+            torch.cuda.set_device(chosen)  # what names no device, compiled kernels, goes there too
+        return load_encoder(self.name, chosen, self.kept)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
