@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+from avcil.incremental.errors import ConfigError
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.heads.network import Network
 from avcil.stopping import asked_to_stop
@@ -63,9 +64,11 @@ class Cadence:
             at_least_s: the pause however fast writing is; 30 unless the environment says otherwise.
                 With 0, every step is written down, whatever it costs.
             clock: seconds.
+
+        Raises:
+            ConfigError: the environment does not say a number.
         """
-        usual = float(os.environ.get(SECONDS_BETWEEN, "30"))
-        self._at_least_s = usual if at_least_s is None else at_least_s
+        self._at_least_s = usual_pause() if at_least_s is None else at_least_s
         self._clock = clock
         self._cost_s = 0.0
         self._ended = clock()
@@ -85,6 +88,19 @@ class Cadence:
         yield
         self._ended = self._clock()
         self._cost_s = self._ended - start
+
+
+def usual_pause() -> float:
+    """Return the least seconds between resume points that the environment asks for.
+
+    Raises:
+        ConfigError: it does not say a number.
+    """
+    text = os.environ.get(SECONDS_BETWEEN, "30")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"{SECONDS_BETWEEN} takes seconds such as 30, not {text!r}") from error
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

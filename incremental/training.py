@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -72,7 +73,8 @@ def train(
 
     Args:
         store: the cache.
-        configs: what to train; a run that fails does not keep the others from being trained.
+        configs: what to train, one that is named twice once; a run that fails does not keep the
+            others from being trained.
         runs: where the run folders lie.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         parallel: runs at once on a device; None for what suits a CPU, which starts processes.
@@ -87,10 +89,10 @@ def train(
         KeyboardInterrupt: the user asked to stop; the same call goes on from there.
     """
     compute_deterministically()
-    folders = [RunFolder.of(runs, config) for config in configs]
+    folders = {RunFolder.of(runs, config): config for config in configs}
     jobs = [
-        Job(config, folder, f"{number}/{len(configs)}")
-        for number, (config, folder) in enumerate(zip(configs, folders, strict=True), 1)
+        Job(config, folder, f"{number}/{len(folders)}")
+        for number, (folder, config) in enumerate(folders.items(), 1)
     ]
     left, done = _left(jobs)
     start, unit = _engine(left, store, device, parallel, engine)
@@ -142,7 +144,15 @@ def _train_in_turn(
         try:
             tally.finished(job, job.train(store, residency, tally.of(job)))
         except AvcilError as error:
+            _let_go(error)
             tally.failed(job, error)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of an error and of its causes hold: a run's clips and networks."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, object]:

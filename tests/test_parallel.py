@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,12 @@ from avcil.cache.reader import FeatureStore
 from avcil.incremental.config import Config, Request
 from avcil.incremental.errors import NonFiniteLoss, RunBusy, RunsFailed
 from avcil.incremental.folder import RunFolder
+from avcil.incremental.heads.network import Network
 from avcil.incremental.job import Job
 from avcil.incremental.processes import suitable_processes
 from avcil.incremental.results import read_run
 from avcil.incremental.training import resolve_all, train
+from avcil.progress import Bar
 
 SMALL: dict[str, object] = {
     "tasks": 3,
@@ -48,6 +52,42 @@ def test_runs_in_processes_end_with_the_bits_of_runs_in_turn(
     turn = train(toy_store, asked, tmp_path / "turn")
     once = train(toy_store, asked, tmp_path / "once", parallel=2)
     assert [leavings(folder) for folder in once] == [leavings(folder) for folder in turn]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_run_that_is_asked_for_twice_is_trained_once(
+    toy_store: FeatureStore, tmp_path: Path, parallel: int
+) -> None:
+    (asked,) = configs(toy_store, ["finetune"])
+    (folder,) = train(toy_store, [asked, asked], tmp_path, parallel=parallel)
+    assert read_run(folder).results.complete
+
+
+class NetworkCounter(Bar):
+    """Counts the networks that are alive after each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
+        gc.collect()
+        self.seen.append(sum(type(each) is Network for each in gc.get_objects()))
+
+    def skip(self, amount: int) -> None:
+        pass
+
+
+def test_a_run_that_fails_takes_no_memory_from_the_next(
+    toy_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc.collect()
+    before = sum(type(each) is Network for each in gc.get_objects())
+    bar = NetworkCounter()
+    monkeypatch.setattr("avcil.incremental.training.track", lambda *_: nullcontext(bar))
+    bad = configs(toy_store, ["joint"], learning_rate=1e30)
+    with pytest.raises(RunsFailed):
+        train(toy_store, bad + configs(toy_store, ["finetune"]), tmp_path)
+    assert bar.seen[-1] - before == 1
 
 
 @pytest.mark.parametrize("parallel", [1, 2])

@@ -20,7 +20,7 @@ import pytest
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.checkpoint import SECONDS_BETWEEN, Cadence
 from avcil.incremental.config import Config, Request
-from avcil.incremental.errors import RunDamaged
+from avcil.incremental.errors import ConfigError, RunDamaged
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.results import read_metrics, read_run
 from avcil.incremental.training import resolve_all, train
@@ -77,6 +77,12 @@ def test_checkpoints_pause_for_fifty_times_their_cost(cost_s: float, pause_s: fl
     clock.now += 0.125
     assert cadence.due
     assert cost_s / (cost_s + pause_s) < 0.02
+
+
+def test_an_environment_that_says_no_seconds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECONDS_BETWEEN, "soon")
+    with pytest.raises(ConfigError, match="AVCIL_CHECKPOINT_SECONDS takes seconds .* 'soon'"):
+        Cadence()
 
 
 class Interrupter(Bar):
