@@ -43,9 +43,10 @@ class Tally:
         if self._runs == 1:
             raise self._failed[0][1]
         names = ", ".join(job.folder.path.name for job, _ in self._failed)
+        others = "the others are done, and " if len(self._failed) < self._runs else ""
         raise RunsFailed(
             f"{len(self._failed)} of {self._runs} runs failed, for the reasons above: {names}; "
-            "the others are done, and the same command tries these again"
+            f"{others}the same command tries these again"
         )
 
 

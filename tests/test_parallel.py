@@ -106,6 +106,15 @@ def test_a_run_that_fails_is_named_and_the_others_are_trained(
     assert "loss term" in capsys.readouterr().err
 
 
+def test_where_all_runs_fail_no_other_is_said_to_be_done(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    asked = configs(toy_store, ["guided", "finetune"], learning_rate=1e30)
+    with pytest.raises(RunsFailed, match="2 of 2 runs failed") as failure:
+        train(toy_store, asked, tmp_path)
+    assert "others" not in str(failure.value)
+
+
 def test_small_runs_on_a_cpu_share_the_cores_unasked(
     toy_store: FeatureStore, tmp_path: Path
 ) -> None:

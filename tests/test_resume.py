@@ -81,7 +81,7 @@ def test_checkpoints_pause_for_fifty_times_their_cost(cost_s: float, pause_s: fl
 
 def test_an_environment_that_says_no_seconds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECONDS_BETWEEN, "soon")
-    with pytest.raises(ConfigError, match="AVCIL_CHECKPOINT_SECONDS takes seconds .* 'soon'"):
+    with pytest.raises(ConfigError, match=r"AVCIL_CHECKPOINT_SECONDS takes seconds .* 'soon'"):
         Cadence()
 
 
