@@ -163,7 +163,8 @@ class Ours:
             journal=Journal(subject.folder, self.config.epochs, board=False),
         )
         optimizer = make_optimizer(self.config, network)
-        self.step = Step(self.config, method, task, network, optimizer)
+        full = self.fit.sampler().full
+        self.step = Step(self.config, method, task, network, optimizer, full)
         self.checkpoint = Checkpoint(
             task=1,
             folder=folder,

@@ -120,6 +120,16 @@ class Sampler:
     def _shuffled(self) -> int:
         return self.current + (0 if self._paired else self.exemplars)
 
+    @property
+    def full(self) -> tuple[int, int]:
+        """Clips of a full batch, and how many of them are new."""
+        new = min(self.batch_size, self._shuffled)
+        return new + self._drawn, new
+
+    @property
+    def _drawn(self) -> int:
+        return min(self.exemplar_batch_size, self.exemplars) if self._paired else 0
+
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
         """Yield positions and how many of them, the first, are new clips.
 
@@ -130,7 +140,7 @@ class Sampler:
         if not self._paired:
             yield from ((index, len(index)) for index in order)
             return
-        draw = min(self.exemplar_batch_size, self.exemplars)
+        draw = self._drawn
         rounds = -(-len(order) * draw // self.exemplars)
         deck = torch.cat(
             [torch.randperm(self.exemplars, generator=generator) for _ in range(rounds)]

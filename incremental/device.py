@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -29,6 +29,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r} cannot be used; choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise ConfigError(f"device {name!r} is not there: PyTorch sees {count} CUDA devices")
@@ -44,6 +46,11 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
         able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if able else "fp32"
     return torch.bfloat16 if precision == "bf16" else None
+
+
+def made_current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one within the context; on others a graph would record nothing."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def compute_deterministically() -> None:

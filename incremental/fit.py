@@ -66,7 +66,8 @@ class Fit:
         self.progress = checkpoint.restore()
         self.journal.rewind(self.task.index, self.progress.epoch)
         bar.skip(self.progress.epoch)
-        step = Step(self.config, self.method, self.task, self.network, optimizer)
+        full = self.sampler().full
+        step = Step(self.config, self.method, self.task, self.network, optimizer, full)
         while self.progress.epoch < self.config.epochs:
             note = self._train_and_validate(step, checkpoint)
             bar.advance(1, note, len(self.clips))
@@ -115,7 +116,7 @@ class Fit:
         """Train one epoch and return the mean of each loss term over its steps."""
         # All chance of an epoch comes from this seed, so an epoch can be repeated after a kill.
         seed = derive_seed(self.config.seed, "epoch", self.task.index, epoch)
-        sampler, progress = self._sampler(), self.progress
+        sampler, progress = self.sampler(), self.progress
         if progress.step == 0:  # else the generators are where the resume point left them
             torch.manual_seed(seed)
         self.network.train()
@@ -136,7 +137,8 @@ class Fit:
         self._refuse_non_finite(epoch, totals, finite_steps)
         return {name: float(total) / sampler.steps for name, total in totals.items()}
 
-    def _sampler(self) -> Sampler:
+    def sampler(self) -> Sampler:
+        """Return what makes the batches of an epoch."""
         return Sampler(
             current=self.current,
             exemplars=len(self.clips) - self.current,

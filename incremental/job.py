@@ -15,7 +15,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
 from avcil.incremental.config import Config
 from avcil.incremental.curriculum import Curriculum
-from avcil.incremental.device import suitable_threads
+from avcil.incremental.device import made_current, suitable_threads
 from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.residency import Residency
@@ -66,7 +66,7 @@ class Job:
             RunUnwritable: the run folder cannot be written.
             KeyboardInterrupt: the user asked to stop; the run goes on from there another time.
         """
-        with self._told(), self.folder.lock():
+        with self._told(), self.folder.lock(), made_current(residency.device):
             curriculum = Curriculum(self.config, store)
             results = self.folder.read()
             if results is None:

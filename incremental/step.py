@@ -1,7 +1,7 @@
 """One step of training: loss terms, gradients, update. Plain, compiled or a CUDA graph.
 
-The fast forms serve batches of one size, that of the first; others take the plain form. Whatever
-goes wrong while a fast form is made is told in one line, and training goes on in the plain form.
+The fast forms serve full batches; the last one of an epoch may take the plain form. Whatever goes
+wrong while a fast form is made is told in one line, and training goes on in the plain form.
 """
 
 from __future__ import annotations
@@ -35,25 +35,36 @@ class Step:
         task: Task,
         network: Network,
         optimizer: torch.optim.Optimizer,
+        full: tuple[int, int],
     ) -> None:
-        """Prepare steps of one task, in the form that the configuration asks for."""
+        """Prepare steps of one task, in the form that the configuration asks for.
+
+        Args:
+            config: what the user asked for.
+            method: gives the loss terms.
+            task: the task.
+            network: what is trained.
+            optimizer: of its weights.
+            full: clips of a full batch and how many of them are new. Not taken from the first batch
+                that comes: after a kill that may be the last one of an epoch.
+        """
         self.method, self.task, self.network, self.optimizer = method, task, network, optimizer
         self.weights: Mapping[str, float] = config.losses
         self._terms: Run = self._plain_terms
         self._fast: Run | None = None
-        self._size: tuple[int, int] | None = None
+        self._full = full
         if config.compiled:
             torch.compiler.reset()  # else the forms of earlier tasks count against PyTorch's limit
             self._terms = torch.compile(self._plain_terms, dynamic=False)
             self._fast = self._run
         if config.graphed and _can_be_graphed(optimizer):
             self._fast = Graph(self._run)
+        elif config.graphed and not task.earlier:
+            log("graphed=true needs a GPU, and adam or adamw: going on without")
 
     def __call__(self, batch: Batch, old: Outputs | None) -> Terms:
         """Take a step and return the loss terms; nothing waits for the device."""
-        size = (len(batch.labels), batch.current)
-        self._size = self._size or size
-        if self._fast is None or size != self._size:
+        if self._fast is None or (len(batch.labels), batch.current) != self._full:
             return self._run_plainly(batch, old)
         try:
             return self._fast(batch, old)

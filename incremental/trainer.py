@@ -46,6 +46,8 @@ from avcil.stopping import asked_to_stop
 
 NORM_PART = 64
 """Clips whose sums are taken at once."""
+NEWS_GB = 0.1
+"""Tokens of a task on the device below which nobody needs to be told."""
 
 
 class Trainer:
@@ -69,7 +71,7 @@ class Trainer:
         self.cadence = Cadence()
         self.journal = Journal(folder.path, config.epochs)
         self.network: Network | None = None
-        self._tier: Tier | None = None
+        self._told: Tier | None = None
 
     def run(self, bar: Bar) -> Results:
         """Learn every task that is not done yet.
@@ -231,12 +233,12 @@ class Trainer:
         return TokenSet.load(self.store, rows, self.curriculum.positions, once)
 
     def _tell_where(self, clips: TokenSet) -> None:
-        """Log where the tokens lie, at the first task and whenever it changes."""
-        if clips.source.tier != self._tier:
-            self._tier = clips.source.tier
-            size = len(clips) * clip_bytes(self.store) / 1e9
-            where = PLACES[self._tier]
-            log(f"{self.folder.path.name}: {len(clips)} training clips, {size:.2g} GB, {where}")
+        """Log where the tokens lie, whenever it changes; a few on the device are no news."""
+        tier, size_gb = clips.source.tier, len(clips) * clip_bytes(self.store) / 1e9
+        if tier != self._told and (tier != "device" or size_gb >= NEWS_GB):
+            self._told = tier
+            told = f"{len(clips)} training clips, {size_gb:.3g} GB, {PLACES[tier]}"
+            log(f"{self.folder.path.name}: {told}")
 
     # --- memory ---------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Clips, Encoding, ShardDamaged
 from avcil.incremental.config import Config, Request
 from avcil.incremental.curriculum import Curriculum
-from avcil.incremental.data import TokenSet
+from avcil.incremental.data import Sampler, TokenSet
+from avcil.incremental.device import choose_device
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.fit import make_optimizer
 from avcil.incremental.folder import RunFolder
@@ -28,6 +29,7 @@ from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.network import Network, head_options
 from avcil.incremental.job import new_results
 from avcil.incremental.methods import METHODS, make_method
+from avcil.incremental.methods.base import Replay
 from avcil.incremental.residency import (
     AHEAD,
     RESERVE,
@@ -189,6 +191,19 @@ def test_the_tier_is_told(
     assert "read from the cache" in told[0]
 
 
+def test_a_few_tokens_on_the_device_are_no_news(
+    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(toy_store, configure(toy_store), tmp_path, Residency(CPU))
+    assert "training clips" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mps", "tpu"])
+def test_a_device_that_cannot_be_used_lists_those_that_can(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}'.*; choose auto, cpu, cuda or cuda:N"):
+        choose_device(name)
+
+
 def test_an_unknown_tier_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'ram'; choose auto, device, host, stream"):
         Residency(CPU, cast(Any, "ram"))
@@ -294,6 +309,52 @@ def test_a_graph_that_cannot_be_had_changes_nothing(
         for asked in (False, True)
     )
     assert weights(plain) == weights(graphed)
+
+
+@pytest.mark.parametrize("replay", [Replay.PAIRED, Replay.MIXED])
+@pytest.mark.parametrize(("current", "exemplars"), [(20, 12), (5, 3), (20, 0)])
+def test_a_full_batch_is_the_first_of_an_epoch(
+    replay: Replay, current: int, exemplars: int
+) -> None:
+    sampler = Sampler(
+        current=current, exemplars=exemplars, replay=replay, batch_size=8, exemplar_batch_size=4
+    )
+    index, new = next(sampler.epoch(torch.Generator()))
+    assert sampler.full == (len(index), new)
+
+
+def test_the_fast_form_serves_full_batches_whichever_comes_first(
+    toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is resumed at the last step of an epoch takes the steps of one left alone."""
+    served: list[int] = []
+
+    def compiler(form: Any, **_: object) -> Any:
+        def fast(batch: Batch, old: Outputs | None) -> Any:
+            served.append(len(batch.labels))
+            return form(batch, old)
+
+        return fast
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    config = configure(toy_store, "finetune", compiled=True)
+    task = Curriculum(config, toy_store).tasks[0]
+    network = Network("guided", config.head_options(), toy_store.encoding, LinearClassifier)
+    network.classifier.grow(2)
+    step = Step(
+        config, config.make_method(), task, network, make_optimizer(config, network), (8, 8)
+    )
+    clips = TokenSet.load(toy_store, toy_store.rows("train", [0, 1]), np.arange(6), Residency(CPU))
+    for _, batch in clips.draw(torch.arange(20).split([4, 8, 8])):
+        step(batch, None)
+    assert served == [8, 8]
+
+
+def test_a_graph_without_a_gpu_is_told(
+    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(toy_store, configure(toy_store, graphed=True, epochs=1), tmp_path, Residency(CPU))
+    assert capsys.readouterr().err.count("graphed=true needs a GPU") == 1
 
 
 def test_a_compiler_that_fails_is_told_and_training_goes_on(
@@ -410,7 +471,7 @@ class TestOnAGPU:
         teacher = Teacher(copy.deepcopy(network), method.reads())
         teacher.learn(clips, 24, residency)
         network.classifier.grow(2)
-        step = Step(config, method, task, network, make_optimizer(config, network))
+        step = Step(config, method, task, network, make_optimizer(config, network), (8, 6))
         plan = [torch.cat([torch.arange(6), torch.arange(24, 26)])] * 3
         torch.cuda.set_sync_debug_mode("error")
         try:
