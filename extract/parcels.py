@@ -56,7 +56,10 @@ def receive(pipe: Connection) -> Parcel:
     Raises:
         EOFError, ConnectionError: the sender has ended.
     """
-    rest, sizes, why_pipe = pipe.recv()
+    try:
+        rest, sizes, why_pipe = pipe.recv()
+    except OSError as error:  # also in the middle of a message, which is no ConnectionError
+        raise EOFError from error
     if why_pipe:
         return Parcel(pickle.loads(rest), why_pipe)
     memory = reduction.recv_handle(pipe)

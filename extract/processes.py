@@ -73,7 +73,7 @@ class LocalCrew(Crew):
     def _receive(self, member: int) -> Event:
         try:
             event: Event = self._running[member].pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: in the middle of a message
             return Lost(_bury(self._running.pop(member)))
         return event
 

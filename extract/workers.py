@@ -105,7 +105,8 @@ class Decoders:
         self._sampling, self._patience_s = sampling, patience_s
         self._memory_bytes = memory_bytes or _machine_bytes() // 4
         self._thread: threading.Thread | None = None
-        self._stopped = self._told_of_pipes = False
+        self._stopped = threading.Event()
+        self._told_of_pipes = False
         self._ear, self._bell = _CONTEXT.Pipe(duplex=False)  # wakes the thread
         self._workers = [self._start() for _ in range(count)]
 
@@ -132,8 +133,9 @@ class Decoders:
         At most two files a process are under way or waiting to be taken, and fewer where clips are
         so large that they would need more than the memory that they may have.
         """
-        shelf = _Shelf()
-        self._thread = threading.Thread(target=self._run, args=(paths, shelf), name="decoders")
+        shelf, self._stopped = _Shelf(), threading.Event()
+        arguments = (paths, shelf, self._stopped)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="decoders")
         self._thread.daemon = True  # or a second Ctrl-C could leave the command hanging
         self._thread.start()
         for _ in paths:
@@ -145,16 +147,18 @@ class Decoders:
     def _stop(self) -> None:
         """End the thread, if there is one."""
         if self._thread is not None:
-            self._stopped = True
+            self._stopped.set()
             self._bell.send_bytes(b".")
-            self._thread.join()
-            self._thread, self._stopped = None, False
+            # Ctrl-C while it was started: what has not begun ends before it touches anything.
+            with contextlib.suppress(RuntimeError):
+                self._thread.join()
+            self._thread = None
 
-    def _run(self, paths: Sequence[Path], shelf: _Shelf) -> None:
+    def _run(self, paths: Sequence[Path], shelf: _Shelf, stopped: threading.Event) -> None:
         """Give out files and shelve what they hold, until all are done or it is stopped."""
         started = done = 0
         try:
-            while done < len(paths) and not self._stopped:
+            while done < len(paths) and not stopped.is_set():
                 ahead = min(2 * len(self._workers), self._memory_bytes // shelf.largest)
                 started = self._feed(paths, started, shelf.taken + max(1, ahead))
                 for job, decoded in self._collect():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import resource
+import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ from avcil.extract.demo import DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders.base import Media
 from avcil.extract.media import Sampling, decode
+from avcil.extract.parcels import receive
 from avcil.extract.workers import Decoders
 
 SAMPLING = Sampling(seconds=2, visual_rate_hz=8, sample_rate=16_000)
@@ -126,3 +131,32 @@ def test_an_error_of_the_thread_reaches_the_caller(clip: Path) -> None:
     unsendable = cast(Path, lambda: None)
     with Decoders(1, SAMPLING) as decoders, pytest.raises(Exception, match=r"pickle"):
         list(decoders.decode([clip, unsendable]))
+
+
+def test_a_process_that_ends_in_the_middle_of_a_clip_has_ended() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        os.write(theirs.fileno(), struct.pack("!i", 1000) + b"the rest never comes")
+        theirs.close()
+        with pytest.raises(EOFError):
+            receive(ours)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupt_while_the_thread_starts_is_no_other_error(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if begun:
+            start(thread)
+        raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        with Decoders(1, SAMPLING) as decoders:
+            monkeypatch.setattr(threading.Thread, "start", interrupted)
+            next(decoders.decode([clip] * 8))
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
