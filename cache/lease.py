@@ -75,8 +75,12 @@ class Lease:
     def _take_over(self) -> None:
         """Take a lease that is free or has run out, unless another does so first."""
         found = obstore.get(self._bucket, self._key)
-        owner = _owner(bytes(found.bytes()))
-        age = datetime.now(UTC) - found.meta["last_modified"]
+        content = bytes(found.bytes())
+        if content == self._content:  # our own, whose answer was lost on the way
+            self._mark = found.meta["e_tag"]
+            return
+        owner = _owner(content)
+        age = max(timedelta(), datetime.now(UTC) - found.meta["last_modified"])
         if owner and age < LIFE and not _is_dead(owner):
             raise self._busy(owner, age)
         try:
@@ -99,14 +103,18 @@ class Lease:
             with suppress(BaseError):  # the network: the next renewal may get through
                 try:
                     self._put({"e_tag": self._mark or ""}, self._content)
-                except PreconditionError:
+                except (PreconditionError, FileNotFoundError):
                     self._look_again()
             if self._lost:
                 return
 
     def _look_again(self) -> None:
-        """Tell a renewal whose answer was lost on the way from another holder."""
-        found = obstore.get(self._bucket, self._key)
+        """Tell a renewal whose answer was lost on the way from another holder, or from none."""
+        try:
+            found = obstore.get(self._bucket, self._key)
+        except FileNotFoundError:  # removed, by hand or with the whole cache
+            self._lost = True
+            return
         self._mark = found.meta["e_tag"]
         self._lost = bytes(found.bytes()) != self._content
 

@@ -72,7 +72,7 @@ class LocalFiles(Files):
     def sweep(self) -> None:
         """See Files."""
         for partial in self.folder.rglob("*.partial"):
-            partial.unlink()
+            partial.unlink(missing_ok=True)  # its writer, killed just now, may have renamed it
 
     def lock(self) -> Lock:
         """See Files."""

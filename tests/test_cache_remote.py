@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import obstore
@@ -163,6 +164,33 @@ def test_a_lease_is_renewed_while_it_is_held(url: str) -> None:
     first = obstore.head(store, "status/lock")["last_modified"]
     while obstore.head(store, "status/lock")["last_modified"] == first:
         lease.check()
+    lease.release()
+    assert bytes(obstore.get(store, "status/lock").bytes()) == b""
+
+
+def test_a_holder_whose_lease_was_removed_notices(url: str) -> None:
+    store = bucket(url)
+    lease = Lease.acquire(store, "status/lock", url, renewal_s=0.01)
+    obstore.delete(store, "status/lock")
+    lease._renewing.join(timeout=30)
+    with pytest.raises(CacheBusy):
+        lease.check()
+    lease.release()
+
+
+def test_a_lease_whose_answer_was_lost_is_ones_own(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, put = bucket(url), obstore.put
+
+    def unanswered(*args: Any, **options: Any) -> object:
+        put(*args, **options)
+        return put(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "put", unanswered)  # as its client does when it tries again
+        lease = Lease.acquire(store, "status/lock", url)
+    lease.check()
     lease.release()
     assert bytes(obstore.get(store, "status/lock").bytes()) == b""
 
