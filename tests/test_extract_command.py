@@ -96,6 +96,7 @@ def test_numbers_and_compression_are_chosen_once_and_kept(tmp_path: Path) -> Non
         ("--dataset kinetics", r"unknown data set 'kinetics'; choose one of demo"),
         ("--dataset folder --videos x --encoder tiny", r"no folder of clips at x"),
         ("--dataset demo --device tpu9", r"unknown device 'tpu9'; choose auto, cpu"),
+        ("--dataset demo --device meta", r"unknown device 'meta'; choose auto, cpu"),
     ],
 )
 def test_wrong_input_is_an_error_of_one_line(options: str, message: str) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SOME_CLIPS_FAILED = 3
 TRIAL = 4
+DEVICES = ("cpu", "cuda")
 
 # A default that depends on the data set stands in the help, since it cannot stand in the signature.
 DATASET = Annotated[
@@ -79,6 +80,7 @@ RATE = Annotated[
     float | None,
     typer.Option(
         min=0.1,
+        max=1000,
         help="Frames a second that become tokens.  [default: 25; demo: 8]",
         show_default=False,
     ),
@@ -86,7 +88,10 @@ RATE = Annotated[
 SECONDS = Annotated[
     float | None,
     typer.Option(
-        min=0.1, help="Length to which clips are cut.  [default: 10; demo: 2]", show_default=False
+        min=0.1,
+        max=3600,
+        help="Length to which clips are cut.  [default: 10; demo: 2]",
+        show_default=False,
     ),
 ]
 WORKERS = Annotated[
@@ -234,6 +239,8 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise RuntimeError
     except RuntimeError as error:
         raise ExtractError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
