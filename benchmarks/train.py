@@ -1,7 +1,7 @@
 """How many clips a second does training take, beside other ways and beside the limit?
 
     python -m benchmarks.train --folder DIR                    # CPU; 1 GB of disk
-    python -m benchmarks.train --folder DIR --device cuda
+    python -m benchmarks.train --folder DIR --device cuda --work 1280000    # 18 GB of disk
     python -m benchmarks.train --folder DIR --work 1 --repeats 1    # a trial
 
 The second of two tasks is trained with the guided method and head (width 512) on 250, 50 and 10
@@ -82,6 +82,8 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():
+            # The others may take kernels whose last bits vary; we do not.
+            torch.use_deterministic_algorithms(isinstance(way, Ours))
             each = way.epoch()
             if turn:  # the first one compiles, and fills pools of memory
                 seconds[name].append(each)

@@ -270,7 +270,7 @@ class AVCILWay(Plain):
                 batch_size=BATCH,
                 shuffle=True,
                 num_workers=WORKERS // 2,
-                multiprocessing_context="spawn" if self.subject.device.type == "cuda" else None,
+                multiprocessing_context="fork",  # "spawn" would import PyTorch anew each epoch
             )
             for each in (new, kept)
         ]

@@ -20,7 +20,7 @@ from avcil.cache.schema import Clips, Encoding, ShardDamaged
 from avcil.incremental.config import Config, Request
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import Sampler, TokenSet
-from avcil.incremental.device import choose_device
+from avcil.incremental.device import choose_device, compute_deterministically
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.fit import make_optimizer
 from avcil.incremental.folder import RunFolder
@@ -196,6 +196,12 @@ def test_a_few_tokens_on_the_device_are_no_news(
 ) -> None:
     run(toy_store, configure(toy_store), tmp_path, Residency(CPU))
     assert "training clips" not in capsys.readouterr().err
+
+
+def test_products_are_not_rounded_where_the_machine_asks_for_it() -> None:
+    torch.set_float32_matmul_precision("high")  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE does
+    compute_deterministically()
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize("name", ["mps", "tpu"])
