@@ -25,7 +25,8 @@ from avcil.extract.demo import DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders import load_encoder
 from avcil.extract.encoders.base import Encoder, Media
-from avcil.extract.errors import EncoderError
+from avcil.extract.encoders.pe_av import PeAvEncoder
+from avcil.extract.errors import EncoderError, ExtractError
 from avcil.extract.media import Sampling, decode
 
 CPU = torch.device("cpu")
@@ -169,6 +170,18 @@ def test_another_precision_is_refused_and_not_ignored(encoder: Encoder) -> None:
     encoder.set_precision("auto")
     with pytest.raises(EncoderError, match=r"in fp32 alone, not in bf16"):
         encoder.set_precision("bf16")
+
+
+def test_without_memory_for_a_clip_the_error_says_what_to_do(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    assert isinstance(encoder, PeAvEncoder)
+    monkeypatch.setattr(encoder._video, "forward", full)
+    with pytest.raises(ExtractError, match=r"out of memory on cpu: .* a lower --rate"):
+        encoder.encode([media()])
 
 
 def test_the_command_writes_its_tokens(encoder: Encoder, release: Path, tmp_path: Path) -> None:

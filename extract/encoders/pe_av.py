@@ -25,7 +25,7 @@ from avcil.extract.encoders.base import Encoder, Media
 from avcil.extract.encoders.sam_audio import below, load_strictly
 from avcil.extract.encoders.towers import exact, reflected, weights_digest
 from avcil.extract.encoders.weights import read_tensors
-from avcil.extract.errors import EncoderError
+from avcil.extract.errors import EncoderError, ExtractError
 
 NAME = "pe-av"
 MODEL_TYPES = ("pe_audio_video", "pe_audio_video_encoder")
@@ -134,8 +134,18 @@ class PeAvEncoder(Encoder):
 
     @torch.inference_mode()
     def encode(self, clips: Sequence[Media]) -> list[Tokens]:
-        """Encode clip after clip: padded to a common length, a clip's tokens would change."""
-        return [self._encode(clip) for clip in clips]
+        """Encode clip after clip: padded to a common length, a clip's tokens would change.
+
+        Raises:
+            ExtractError: memory is out.
+        """
+        try:
+            return [self._encode(clip) for clip in clips]
+        except torch.OutOfMemoryError as error:
+            raise ExtractError(
+                f"out of memory on {self._device}: PE-AV takes the frames of a clip all at once, so "
+                "choose a lower --rate or --seconds, a smaller release, or another --device"
+            ) from error
 
     def _encode(self, clip: Media) -> Tokens:
         frames = self._resized(torch.from_numpy(clip.frames).to(self._device))
