@@ -1,6 +1,6 @@
 """A cache in a bucket, through obstore: one library for S3, Google Cloud Storage and their like.
 
-An object is replaced by one PUT, whole or not at all, so a shard's object needs no other name
+An object is replaced in one step, whole or not at all, so a shard's object needs no other name
 first. What zarr-python reads and writes goes through the same client, and every error of the
 network becomes one line.
 """

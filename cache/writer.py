@@ -2,7 +2,7 @@
 
 Order of a commit: the shard's files of every array (each written beside and renamed by Zarr),
 fsync, then the record. A shard without a record is not there, whatever files it has. In a bucket
-each file is one PUT, and nothing else differs.
+each file is one upload, and nothing else differs.
 
 Shapes: N clips of the data set; S clips of a shard; t, s tokens of a clip.
 """
