@@ -17,6 +17,7 @@ from avcil.cache.schema import Encoding, Failure, Tokens
 from avcil.cache.writer import CacheWriter
 from avcil.errors import AvcilError
 from avcil.extract.datasets.base import Dataset
+from avcil.extract.encoders import ENCODERS
 from avcil.extract.encoders.base import Encoder
 from avcil.extract.job import encode_shards
 from avcil.extract.settings import Settings
@@ -55,11 +56,12 @@ class Plan:
         """Return the same with absolute paths, for processes that start elsewhere."""
         clips = [replace(clip, path=clip.path.absolute()) for clip in self.dataset.clips]
         name = Path(self.encoder.name)
+        is_path = self.encoder.name not in ENCODERS and name.exists()
         return replace(
             self,
             dataset=replace(self.dataset, clips=tuple(clips)),
             encoder=EncoderChoice(
-                str(name.absolute()) if name.exists() else self.encoder.name,
+                str(name.absolute()) if is_path else self.encoder.name,
                 self.encoder.kept.absolute(),
             ),
             path=self.path if is_url(self.path) else Path(self.path).absolute(),

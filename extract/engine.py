@@ -64,7 +64,8 @@ def _first(crew: Crew) -> Ready:
             raise event.error
         if isinstance(event, Ready):
             return event
-        log(f"a process ended while it loaded the encoder: {event}")
+        why = f" ({event.why})" if isinstance(event, Lost) else ""
+        log(f"a process ended while it loaded the encoder{why}")
     raise WorkersLost(
         f"{LOSSES} processes ended while they loaded the encoder; see above, and look for a lack "
         "of memory"

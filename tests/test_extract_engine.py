@@ -87,6 +87,17 @@ def when_written(path: Path | str, count: int, act: Callable[[], None]) -> threa
     return thread
 
 
+def test_an_encoder_by_name_is_not_the_folder_that_happens_to_have_this_name(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, sent in (("tiny", "tiny"), ("mine", str(tmp_path / "mine"))):
+        (tmp_path / name).mkdir()
+        encoder = EncoderChoice(name, Path("kept"))
+        plan = Plan(dataset=dataset, encoder=encoder, path="c", settings=SETTINGS)
+        assert plan.absolute().encoder == EncoderChoice(sent, tmp_path / "kept")
+
+
 @pytest.mark.slow
 def test_two_processes_write_the_cache_that_one_writes(
     dataset: Dataset, local: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
