@@ -12,6 +12,7 @@ import signal
 import traceback
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -73,6 +74,12 @@ class _Worker:
     pipe: Connection
     job: Job
 
+    def take(self, job: Job) -> None:
+        """Train a run; a process that has died meanwhile is met when it is listened to."""
+        self.job = job
+        with suppress(BrokenPipeError):
+            self.pipe.send(job)
+
 
 class _Pool:
     """The processes, and the runs that wait for one."""
@@ -107,8 +114,9 @@ class _Pool:
         with deaf_to_interrupts():
             process.start()
         far_end.close()
-        pipe.send(job)
-        self._workers.append(_Worker(process, pipe, job))
+        worker = _Worker(process, pipe, job)
+        self._workers.append(worker)
+        worker.take(job)
 
     def _stop(self) -> None:
         """Let every process write its resume point and end."""
@@ -146,8 +154,7 @@ class _Pool:
     def _next(self, worker: _Worker) -> None:
         """Give a process that is done another run, or let it go."""
         if self._waiting and not asked_to_stop():
-            worker.job = self._waiting.popleft()
-            worker.pipe.send(worker.job)
+            worker.take(self._waiting.popleft())
         else:
             self._dismiss(worker)
 
