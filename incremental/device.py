@@ -15,6 +15,8 @@ from avcil.incremental.errors import ConfigError
 
 MANY_PRODUCTS = 10**9
 """Multiplications of a step's largest layers above which a second CPU thread pays."""
+UNLIMITED = 1 << 62
+"""Bytes, where nothing sets a limit."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -92,7 +94,7 @@ def free_memory(device: torch.device) -> int:
         # PyTorch keeps what was freed; that is not free to others, but to us.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    return min(_free_in_machine(), _free_in_group())
+    return min(_free_in_machine(), free_in_groups())
 
 
 def _free_in_machine() -> int:
@@ -104,14 +106,26 @@ def _free_in_machine() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def _free_in_group() -> int:
-    """Return what the control group of a container or a cluster's job leaves."""
+def free_in_groups(
+    listed: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Return what the control groups of a container or a cluster's job leave.
+
+    The group of a process may have no limit of its own, and the job around it one.
+    """
     try:
-        group = Path("/proc/self/cgroup").read_text("ascii").rpartition("0::")[2].strip()
-        root = Path("/sys/fs/cgroup", group.lstrip("/"))
-        limit = int((root / "memory.max").read_text())
-        used = int((root / "memory.current").read_text())
-        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        name = listed.read_text("ascii").rpartition("0::")[2].strip()
+    except OSError:  # not Linux
+        return UNLIMITED
+    group = mounted / name.lstrip("/")
+    return min(_free_in_group(each) for each in (group, *group.parents))
+
+
+def _free_in_group(group: Path) -> int:
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no group, or one without a limit, which reads "max"
-        return 1 << 62
+        return UNLIMITED
     return limit - used + int(stat["file"])  # cached files give way
