@@ -23,7 +23,7 @@ from avcil.extract.datasets.base import Dataset
 from avcil.extract.encoders.base import Encoder, Media
 from avcil.extract.errors import TooManyFailures
 from avcil.extract.settings import Settings
-from avcil.extract.workers import Decoded, Decoders
+from avcil.extract.workers import Decoded, Decoders, decoding_bytes
 from avcil.progress import Bar, log
 
 
@@ -132,7 +132,10 @@ def encode_shards(
         threads_beside(workers),
         ThreadPoolExecutor(1, "writer") as thread,
         Decoders(
-            workers, settings.sampling(encoder.sample_rate), patience_s=settings.patience_s
+            workers,
+            settings.sampling(encoder.sample_rate),
+            patience_s=settings.patience_s,
+            memory_bytes=decoding_bytes(settings.processes),
         ) as decoders,
     ):
         decoded = decoders.decode(paths)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from avcil.errors import AvcilError
 from avcil.extract.crew import Broken, Committed, Crew, Event, Idle, Lost, Member, Plan, Ready
@@ -29,6 +29,8 @@ class Cluster:
     device: str
     cores: int
     """For each member."""
+    each: int
+    """Members on one machine, at most."""
 
     @classmethod
     def choose(cls, gpus: int | None = None, members: int | None = None) -> Cluster:
@@ -50,7 +52,17 @@ class Cluster:
             )
         count = gpus or there or members or len(machines)
         cores = int(sum(machine.get("CPU", 1) for machine in machines)) // count
-        return cls(members=count, device="cuda" if there else "cpu", cores=max(1, cores))
+        most = (
+            [int(machine.get("GPU", 0)) for machine in machines]
+            if there
+            else [-(-count // len(machines))]
+        )
+        return cls(
+            members=count,
+            device="cuda" if there else "cpu",
+            cores=max(1, cores),
+            each=min(count, max(most)),
+        )
 
 
 class RayCrew(Crew):
@@ -62,7 +74,9 @@ class RayCrew(Crew):
         self._plan = ray.put(plan)
         # no CPUs are claimed: on a small machine the actor would wait for them forever
         gpus = 1 if cluster.device == "cuda" else 0
-        self._class = ray.remote(RayMember).options(num_gpus=gpus, num_cpus=0)
+        self._class = ray.remote(RayMember).options(
+            num_gpus=gpus, num_cpus=0, scheduling_strategy="SPREAD"
+        )
         self._actors: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
 
@@ -84,10 +98,10 @@ class RayCrew(Crew):
     def _receive(self, member: int) -> Event:
         try:
             event: Event = ray.get(next(self._streams[member]))
-        except RayActorError as error:
-            return self._lost(member, str(error).splitlines()[0])
         except RayTaskError as error:  # a defect of ours, whose traceback should be seen
             return self._lost(member, str(error))
+        except RayError as error:  # whatever ended it: out of memory is no RayActorError
+            return self._lost(member, (str(error).strip() or type(error).__name__).splitlines()[0])
         if isinstance(event, Ready | Idle | Broken):
             del self._streams[member]
         return event

@@ -21,6 +21,8 @@ class Settings:
     """Of the encoder; auto is what suits its device."""
     workers: int = 2
     """Processes that decode."""
+    processes: int = 1
+    """Processes that encode on one machine and share its memory."""
     max_failures: float = 0.05
     """Share of the clips that may fail before the rest is given up."""
     tolerated_failures: int = 20

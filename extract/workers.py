@@ -99,11 +99,11 @@ class Decoders:
             count: processes.
             sampling: what to take from each file.
             patience_s: a file that takes longer is given up.
-            memory_bytes: what clips under way and not yet taken may occupy; left out, a quarter of
-                the machine's memory.
+            memory_bytes: what clips under way and not yet taken may occupy; left out, as much as
+                one process that encodes may have decoded.
         """
         self._sampling, self._patience_s = sampling, patience_s
-        self._memory_bytes = memory_bytes or _machine_bytes() // 4
+        self._memory_bytes = memory_bytes or decoding_bytes()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._told_of_pipes = False
@@ -241,8 +241,9 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _machine_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def decoding_bytes(processes: int = 1) -> int:
+    """Return what decoded clips may occupy: a quarter of the machine's memory, among processes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (4 * processes)
 
 
 def _bury(worker: _Worker) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from avcil.cache.samples import write_sample
 from avcil.cache.schema import CacheBusy, FingerprintMismatch, Storage
 from avcil.cache.verify import verify
 from avcil.cli import app
+from avcil.commands.engines import EngineOption, encode_together
 from avcil.commands.storage import CompressionOption, NumbersOption, chosen_storage
 from avcil.extract.crew import EncoderChoice, Plan
 from avcil.extract.datasets import Clip, Dataset
@@ -36,6 +37,7 @@ from avcil.extract.errors import EncoderError, EngineError, TooManyFailures, Wor
 from avcil.extract.pipeline import extract
 from avcil.extract.processes import LocalCrew
 from avcil.extract.settings import Settings
+from avcil.extract.workers import decoding_bytes
 
 SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=1, shard_clips=2)
 TINY = EncoderChoice("tiny", Path("data/encoders"))
@@ -96,6 +98,24 @@ def test_an_encoder_by_name_is_not_the_folder_that_happens_to_have_this_name(
         encoder = EncoderChoice(name, Path("kept"))
         plan = Plan(dataset=dataset, encoder=encoder, path="c", settings=SETTINGS)
         assert plan.absolute().encoder == EncoderChoice(sent, tmp_path / "kept")
+
+
+def test_gpus_of_one_machine_share_its_cores_and_its_memory(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = list[Plan]()
+
+    def crew(plan: Plan, devices: Sequence[str]) -> LocalCrew:
+        plans.append(plan)
+        return LocalCrew(plan, ["cpu"] * len(devices))
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr("avcil.extract.processes.LocalCrew", crew)
+    plan = Plan(dataset=dataset, encoder=TINY, path=tmp_path / "c", settings=SETTINGS)
+    encode_together(plan, EngineOption.local, 2, workers=None)
+    (shared,) = (plan.settings for plan in plans)
+    assert shared.workers == max(1, (os.cpu_count() or 1) // 2)
+    assert decoding_bytes(shared.processes) == decoding_bytes() // 2
 
 
 @pytest.mark.slow

@@ -85,17 +85,19 @@ def encode_together(
             from avcil.extract.on_ray import Cluster, RayCrew
 
             cluster = Cluster.choose(gpus)
-            plan = _with_workers(plan.absolute(), workers or cluster.cores)
+            plan = _shared(plan.absolute(), workers or cluster.cores, cluster.each)
             return extract_with(RayCrew(plan, cluster), plan)
     from avcil.extract.processes import LocalCrew
 
     devices = _cuda_devices(gpus or 1)
-    plan = _with_workers(plan, workers or max(1, (os.cpu_count() or 1) // len(devices)))
+    cores = max(1, (os.cpu_count() or 1) // len(devices))
+    plan = _shared(plan, workers or cores, len(devices))
     return extract_with(LocalCrew(plan, devices), plan)
 
 
-def _with_workers(plan: Plan, workers: int) -> Plan:
-    return replace(plan, settings=replace(plan.settings, workers=workers))
+def _shared(plan: Plan, workers: int, processes: int) -> Plan:
+    """Let each of so many processes on a machine have its share of it."""
+    return replace(plan, settings=replace(plan.settings, workers=workers, processes=processes))
 
 
 def _cuda_devices(count: int) -> list[str]:

@@ -143,7 +143,7 @@ class PeAvEncoder(Encoder):
             return [self._encode(clip) for clip in clips]
         except torch.OutOfMemoryError as error:
             raise ExtractError(
-                f"out of memory on {self._device}: PE-AV takes the frames of a clip all at once, so "
+                f"out of memory on {self._device}: PE-AV takes the frames of a clip all at once; "
                 "choose a lower --rate or --seconds, a smaller release, or another --device"
             ) from error
 
