@@ -96,7 +96,7 @@ def train(path: Path, runs: Path, tier: str, scale: float) -> Usage:
     residency = Residency(device, tier)  # type: ignore[arg-type]
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     start, began = memory_mb("VmRSS"), time.perf_counter()
-    with track(f"{tier}", TASKS, "epochs") as bar:
+    with track(tier, TASKS, "clips") as bar:
         Trainer(config, curriculum, folder, results, residency).run(bar)
     peak, seconds = memory_mb("VmHWM"), time.perf_counter() - began
     return Usage(tier=tier, start_mb=start, peak_mb=peak, seconds=seconds)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avcil.atomic import replace_file
+from avcil.progress import log
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -38,18 +39,28 @@ class Journal:
 
     def _show(self, line: Mapping[str, Any]) -> None:
         """Write the same figures for TensorBoard; its step counts epochs over all tasks."""
-        from torch.utils.tensorboard import SummaryWriter
-
         step = line["task"] * self._epochs + line["epoch"]
         if self._board is None:
-            # TensorBoard then forgets what a killed process wrote of this epoch and later ones.
-            self._board = SummaryWriter(str(self._folder), purge_step=step)
+            self._board = self._open(step)
+        if self._board is None:
+            return
         figures = {f"loss/{name}": value for name, value in line["losses"].items()}
         figures |= {name: line[name] for name in ("lr", "validation_accuracy", "seconds")}
         for name, value in figures.items():
             if value is not None:
                 self._board.add_scalar(name, value, step)
         self._board.flush()
+
+    def _open(self, step: int) -> SummaryWriter | None:
+        """Start to write for TensorBoard, or say why not and go on without."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except Exception as error:  # a half-broken installation may raise anything
+            self._has_board = False
+            log(f"TensorBoard is installed but cannot be used, going on without it: {error}")
+            return None
+        # TensorBoard then forgets what a killed process wrote of this epoch and later ones.
+        return SummaryWriter(str(self._folder), purge_step=step)
 
     def rewind(self, task: int, epoch: int) -> None:
         """Drop the lines of epochs that will be trained again, and a line cut by a kill."""

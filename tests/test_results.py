@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,6 +175,17 @@ def test_the_umask_says_who_may_read_a_run(tmp_path: Path, mask: int) -> None:
     weights = {"task-0.safetensors", "task-1.safetensors"}
     assert set(modes) == {"config.json", "metrics.jsonl", "results.json", "state.pt"} | weights
     assert set(modes.values()) == {0o666 & ~mask}
+
+
+def test_a_broken_tensorboard_is_told_once_and_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    journal = Journal(tmp_path, epochs=2, board=True)
+    journal.write({"task": 0, "epoch": 0})
+    journal.write({"task": 0, "epoch": 1})
+    assert capsys.readouterr().err.count("TensorBoard is installed but cannot be used") == 1
+    assert len((tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
 
 
 def test_a_write_takes_over_what_a_kill_left_behind(tmp_path: Path) -> None:
