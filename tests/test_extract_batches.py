@@ -13,7 +13,7 @@ from avcil.cache.schema import Tokens
 from avcil.extract.encoders import tiny
 from avcil.extract.encoders.base import Media
 from avcil.extract.encoders.batches import FrameBatches
-from avcil.extract.encoders.towers import Running, TowerEncoder
+from avcil.extract.encoders.towers import Running, TowerEncoder, exact
 from avcil.extract.errors import ExtractError
 
 CPU = torch.device("cpu")
@@ -117,6 +117,18 @@ def test_sounds_are_heard_in_fp32_at_any_precision(one_by_one: list[Tokens]) -> 
     half.set_precision("bf16")
     for tokens, expected in zip(half.encode(CLIPS), one_by_one, strict=True):
         assert np.array_equal(tokens.audio, expected.audio)
+
+
+def test_fp32_is_not_rounded_where_a_container_allows_it() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        with exact():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_auto_is_fp32_on_a_cpu_and_half_on_a_gpu() -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -74,9 +74,19 @@ class AudioTower(nn.Module):
         return tokens.transpose(1, 2)
 
 
-def exact() -> AbstractContextManager[None]:
-    """Let cuDNN compute float32 in float32: its default, TF32, is off by 1e-3."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute float32 in float32: TF32 is off by 1e-3.
+
+    It is cuDNN's default, and NVIDIA's containers turn it on for products of matrices as well.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def reflected(waveforms: Tensor, hop: int) -> Tensor:
