@@ -8,9 +8,8 @@ page-aligned arrays with a fresh selection each call; readers take turns, so tha
 neighbour disturbs all alike; figures are medians. "Cold" drops the files from the page cache before
 each call (posix_fadvise, no rights needed; a hypervisor may still have them).
 
-Seen on two cores, busy to nearly quiet: task load 0.49 to 1.12 x memmap warm, random batches 0.49
-to 0.94 x warm and 6.7 to 7.2 x cold (docs/benchmarks/). Prints one JSON line with versions and
-machine, then a table.
+Seen on two quiet cores: task load 0.63 x memmap warm and 0.99 x cold, random batches 0.50 x warm and
+7.8 x cold (docs/benchmarks/). Prints one JSON line with versions and machine, then a table.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from avcil.cache.schema import ShardDamaged, ShardMissing
 CHECKSUM_BYTES = 4
 CALL_BYTES = 2 << 20  # a call's clips still lie in the CPU cache when they are checked
 CALL_CLIPS = 256  # two buffers a clip, and the kernel takes 1024
-JOB_BYTES = 16 << 20
+JOB_BYTES = 64 << 20  # a shard: smaller jobs of one file upset the read-ahead of cold files
 THREADS = 4
 OPEN_SHARDS = 64
 
