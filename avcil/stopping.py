@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 _wished = threading.Event()
@@ -69,12 +70,13 @@ def _ask_or_stop(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Within the context, start processes that Ctrl-C does not reach: their parent tells them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program inherits
+    """Start processes that Ctrl-C never reaches, not even while they import: they inherit this.
+
+    A Ctrl-C that comes meanwhile reaches this process at the end of the context.
+    """
+    resource_tracker.ensure_running()  # when multiprocessing starts it, it lets interrupts through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

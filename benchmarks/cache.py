@@ -8,8 +8,8 @@ page-aligned arrays with a fresh selection each call; readers take turns, so tha
 neighbour disturbs all alike; figures are medians. "Cold" drops the files from the page cache before
 each call (posix_fadvise, no rights needed; a hypervisor may still have them).
 
-Seen on two quiet cores: task load 0.63 x memmap warm and 0.99 x cold, random batches 0.50 x warm and
-7.8 x cold (docs/benchmarks/). Prints one JSON line with versions and machine, then a table.
+Seen on two quiet cores: task load 0.63 x memmap warm and 0.99 x cold, random batches 0.50 x warm
+and 7.8 x cold (docs/benchmarks/). Prints one JSON line with versions and machine, then a table.
 """
 
 from __future__ import annotations

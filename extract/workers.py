@@ -17,9 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -31,7 +29,9 @@ from avcil.extract.encoders.base import Media
 from avcil.extract.errors import MediaError
 from avcil.extract.media import Sampling, decode
 from avcil.extract.parcels import receive, send
+from avcil.memory import host_memory
 from avcil.progress import log
+from avcil.stopping import deaf_to_interrupts
 
 Decoded = Media | Failure
 
@@ -224,26 +224,15 @@ class Decoders:
     def _start(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_work, args=(theirs, self._sampling), daemon=True)
-        with _interrupts_held_back():
+        with deaf_to_interrupts():
             process.start()
         theirs.close()  # or this process would keep the pipe open when that one is gone
         return _Worker(process, ours)
 
 
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Start processes that Ctrl-C never reaches, not even while they import: they inherit this."""
-    resource_tracker.ensure_running()  # when multiprocessing starts it, it lets interrupts through
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def decoding_bytes(processes: int = 1) -> int:
-    """Return what decoded clips may occupy: a quarter of the machine's memory, among processes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (4 * processes)
+    """Return what decoded clips may occupy: a quarter of the memory there is, among processes."""
+    return host_memory().total // (4 * processes)
 
 
 def _bury(worker: _Worker) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 
 import torch
 
 from avcil.cache.schema import Encoding
 from avcil.incremental.config import Config
 from avcil.incremental.errors import ConfigError
+from avcil.memory import host_memory
 
 MANY_PRODUCTS = 10**9
 """Multiplications of a step's largest layers above which a second CPU thread pays."""
-UNLIMITED = 1 << 62
-"""Bytes, where nothing sets a limit."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -94,38 +92,4 @@ def free_memory(device: torch.device) -> int:
         # PyTorch keeps what was freed; that is not free to others, but to us.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    return min(_free_in_machine(), free_in_groups())
-
-
-def _free_in_machine() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:  # not Linux: half of what is there, since nothing portable tells what is free
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    fields = dict(line.split(":") for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
-
-
-def free_in_groups(
-    listed: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
-) -> int:
-    """Return what the control groups of a container or a cluster's job leave.
-
-    The group of a process may have no limit of its own, and the job around it one.
-    """
-    try:
-        name = listed.read_text("ascii").rpartition("0::")[2].strip()
-    except OSError:  # not Linux
-        return UNLIMITED
-    group = mounted / name.lstrip("/")
-    return min(_free_in_group(each) for each in (group, *group.parents))
-
-
-def _free_in_group(group: Path) -> int:
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no group, or one without a limit, which reads "max"
-        return UNLIMITED
-    return limit - used + int(stat["file"])  # cached files give way
+    return host_memory().free

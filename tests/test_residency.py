@@ -20,12 +20,7 @@ from avcil.cache.schema import Clips, Encoding, ShardDamaged
 from avcil.incremental.config import Config, Request
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import Sampler, TokenSet
-from avcil.incremental.device import (
-    UNLIMITED,
-    choose_device,
-    compute_deterministically,
-    free_in_groups,
-)
+from avcil.incremental.device import choose_device, compute_deterministically
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.fit import make_optimizer
 from avcil.incremental.folder import RunFolder
@@ -201,19 +196,6 @@ def test_a_few_tokens_on_the_device_are_no_news(
 ) -> None:
     run(toy_store, configure(toy_store), tmp_path, Residency(CPU))
     assert "training clips" not in capsys.readouterr().err
-
-
-def test_free_memory_heeds_the_limit_of_a_group_around_the_process(tmp_path: Path) -> None:
-    job = tmp_path / "job"
-    for group, limit in ((job, "1000"), (job / "step" / "task", "max")):
-        group.mkdir(parents=True)
-        (group / "memory.max").write_text(f"{limit}\n")
-        (group / "memory.current").write_text("300\n")
-        (group / "memory.stat").write_text("anon 200\nfile 100\n")
-    listed = tmp_path / "cgroup"
-    listed.write_text("0::/job/step/task\n")
-    assert free_in_groups(listed, tmp_path) == 1000 - 300 + 100
-    assert free_in_groups(tmp_path / "none", tmp_path) == UNLIMITED
 
 
 def test_products_are_not_rounded_where_the_machine_asks_for_it() -> None:
