@@ -13,7 +13,7 @@ from avcil.incremental.config import Config
 from avcil.incremental.errors import ConfigError
 from avcil.memory import host_memory
 
-MANY_PRODUCTS = 10**9
+MANY_PRODUCTS = 5 * 10**7
 """Multiplications of a step's largest layers above which a second CPU thread pays."""
 
 
