@@ -208,8 +208,9 @@ def test_the_command_writes_its_tokens(encoder: Encoder, release: Path, tmp_path
     sampling = Sampling(seconds=2, visual_rate_hz=8, sample_rate=16_000)
     (tokens,) = encoder.encode([decode(path, sampling)])
     assert store.encoding == encoder.encoding(seconds=2, visual_rate_hz=8)
-    assert np.array_equal(clips.visual[0], tokens.visual.astype(np.float16))
-    assert np.array_equal(clips.audio[0], tokens.audio.astype(np.float16))
+    # Not bit for bit: the command may compute on another number of threads.
+    for stored, expected in ((clips.visual, tokens.visual), (clips.audio, tokens.audio)):
+        np.testing.assert_allclose(stored[0], expected, rtol=2**-9, atol=1e-5)
 
 
 def test_every_token_sees_the_whole_clip(encoder: Encoder) -> None:

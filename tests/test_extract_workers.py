@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -88,12 +86,16 @@ def test_clips_come_through_shared_memory_as_they_are_and_outlive_their_process(
 
 
 @pytest.fixture
-def no_room() -> Iterator[None]:
-    """Let no process write a byte to any file, shared memory included."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes that start from here on have no room for shared memory."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, os\n"
+        "def full(*_):\n"
+        "    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "os.memfd_create = full\n"
+    )
+    before = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), before])))
 
 
 @pytest.mark.usefixtures("no_room")
