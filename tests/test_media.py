@@ -236,7 +236,9 @@ def flip(path: Path, places: slice) -> None:
 def test_a_clip_of_which_frames_are_damaged_has_a_note_and_none_of_them_is_seen(
     tmp_path: Path,
 ) -> None:
-    path = write(tmp_path / "a.mp4", frames=noise(50), sound=tone(2, 16_000))
+    # Not libx264, which writes other bytes each time, and whose damage is not always seen.
+    codecs = ("mpeg4", "aac")
+    path = write(tmp_path / "a.mp4", frames=noise(50), sound=tone(2, 16_000), codecs=codecs)
     good = decode(path, AT_25)
     with av.open(str(path)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][20]
