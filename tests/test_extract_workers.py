@@ -32,6 +32,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes that are started from here import this module, however pytest was started."""
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1]), *sys.path])
+
+
 class Counted:
     """A path that leaves a file in a folder when a process receives it."""
 
