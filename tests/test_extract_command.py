@@ -176,7 +176,8 @@ def group_ends(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("seconds", [0.5, 4.0, pytest.param(6.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 4.0, 6.0])
 def test_ctrl_c_ends_all_processes_without_a_traceback(tmp_path: Path, seconds: float) -> None:
     """Ctrl-C goes to every process of the terminal, whatever it is doing."""
     videos = clips(tmp_path / "videos", 200)

@@ -100,6 +100,7 @@ def test_an_encoder_by_name_is_not_the_folder_that_happens_to_have_this_name(
         assert plan.absolute().encoder == EncoderChoice(sent, tmp_path / "kept")
 
 
+@pytest.mark.slow
 def test_gpus_of_one_machine_share_its_cores_and_its_memory(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ def test_two_processes_write_the_cache_that_one_writes(
     assert extract_with(LocalCrew(plan, TWO), plan).encoded == 0
 
 
+@pytest.mark.slow
 def test_a_process_killed_in_the_middle_costs_nothing_but_time(
     dataset: Dataset, local: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
