@@ -111,7 +111,8 @@ def operations(subject: Subject) -> float:
         size,
     )
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        network(batch).logits.sum().backward()
+        outputs = network(batch, tokens_from=0)  # every token through every layer
+        (outputs.logits.sum() + outputs.encoded.tokens.sum()).backward()
     return counter.get_total_flops() / size
 
 

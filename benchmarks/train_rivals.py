@@ -228,8 +228,9 @@ class Plain:
         self.teacher.eval()
         for batch in self.batches():
             with torch.no_grad():
-                old = self.teacher(batch)
-            terms = self.method.loss(batch, self.network(batch), old, self.task)
+                old = self.teacher(batch, tokens_from=0)
+            new = self.network(batch, tokens_from=0)
+            terms = self.method.loss(batch, new, old, self.task)
             self.optimizer.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             self.optimizer.step()

@@ -68,7 +68,7 @@ def task_distillation(
 def feature_distance(new: Encoded, old: Encoded, first: int, kind: FeatureDistance) -> Tensor:
     """Mean distance of the features of clips [first:], one of the kinds of `FeatureDistance`.
 
-    `old` may hold these clips alone.
+    `old`, and the tokens of both, may hold these clips alone.
 
     Source: equation (4) of the paper, read as a mean squared error of tokens.
     """
@@ -76,7 +76,7 @@ def feature_distance(new: Encoded, old: Encoded, first: int, kind: FeatureDistan
     if kind == "pooled":
         return functional.mse_loss(new.features[first:], old.features[-count:])
     mask = None if old.mask is None else old.mask[-count:]
-    return token_distance(new.tokens[first:], old.tokens[-count:], mask, kind)
+    return token_distance(new.tokens[-count:], old.tokens[-count:], mask, kind)
 
 
 def token_distance(

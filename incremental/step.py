@@ -81,9 +81,15 @@ class Step:
         return self._update(self._terms(batch, old))
 
     def _plain_terms(self, batch: Batch, old: Outputs | None) -> Terms:
-        terms = self.method.loss(batch, self.network(batch), old, self.task)
+        new = self.network(batch, None if old is None else self._tokens_from(batch))
+        terms = self.method.loss(batch, new, old, self.task)
         # A term that is switched off is left out: times zero, a NaN would still be a NaN.
         return {name: term for name, term in terms.items() if self.weights[name]}
+
+    def _tokens_from(self, batch: Batch) -> int | None:
+        """Return the first clip whose tokens the method compares with the teacher's."""
+        whose = self.method.reads().get("tokens")
+        return batch.current if whose == "exemplars" else None if whose is None else 0
 
     def _update(self, terms: Terms) -> Terms:
         weighted = [self.weights[name] * term for name, term in terms.items()]

@@ -105,7 +105,7 @@ class Teacher:
 
     @torch.no_grad()
     def _answer(self, batch: Batch) -> Rows:
-        return _pick(self.network(batch), self.reads)
+        return _pick(self.network(batch, 0 if "tokens" in self.reads else None), self.reads)
 
     @property
     def _exemplars_alone(self) -> bool:

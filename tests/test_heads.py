@@ -13,7 +13,13 @@ from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.guided import CrossBlock, GuidedHead, GuidedOptions
-from avcil.incremental.heads.layers import Attention, InputNorm, SelfBlock, padding_mask
+from avcil.incremental.heads.layers import (
+    Attention,
+    InputNorm,
+    SelfBlock,
+    masked_mean,
+    padding_mask,
+)
 from avcil.incremental.heads.network import HEADS, Network, head_options
 
 ENCODING = Encoding(
@@ -106,6 +112,17 @@ class TestEveryHead:
         changed = {modality for modality in moved if not torch.equal(moved[modality], found)}
         assert changed == SEES.get(name, {name})
 
+    @pytest.mark.parametrize("first", [0, 1, 3])
+    def test_tokens_are_those_of_the_clips_asked_for_and_change_nothing_else(
+        self, name: str, first: int
+    ) -> None:
+        network, batch = make(name), padded(clips(), 4, 7)
+        without, all_tokens, some = (network(batch, asked) for asked in (None, 0, first))
+        assert torch.equal(some.logits, without.logits)
+        assert len(without.encoded.tokens) == 0
+        assert len(all_tokens.encoded.tokens) == 4
+        torch.testing.assert_close(some.encoded.tokens, all_tokens.encoded.tokens[first:])
+
     def test_every_weight_learns(self, name: str) -> None:
         network = make(name).train()
         network(clips()).logits.square().sum().backward()
@@ -153,9 +170,31 @@ def test_guided_head_follows_equations_1_and_2_of_the_paper() -> None:
     normed = self_block.attention_norm(fbar)
     ft = mha(self_block.attention, normed, normed) + fbar
     fhat = self_block.feed_forward(self_block.forward_norm(ft)) + ft
-    found = head(batch)
+    found = head(batch, 0)
     torch.testing.assert_close(found.tokens[0], fhat)
     torch.testing.assert_close(found.features[0], fhat.mean(0))
+
+
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("name", ["guided", "audio", "visual"])
+def test_features_and_their_gradients_are_those_of_the_mean_of_the_last_tokens(
+    name: str, pad: bool
+) -> None:
+    """Of all clips, though tokens are computed for the last two alone."""
+    network, batch = make(name, layers=2, input_norm="standardize").double(), clips()
+    batch = padded(batch, 4, 7) if pad else batch
+    batch = replace(batch, visual=batch.visual.double(), audio=batch.audio.double())
+    scaled = network._scaled(batch)
+    part, whole = network.head(scaled, 2), network.head(scaled, 0)
+    features = masked_mean(whole.tokens, whole.mask)
+    torch.testing.assert_close(part.features, features)
+    losses = (
+        part.features.square().sum() + part.tokens.square().mean(),
+        features.square().sum() + whole.tokens[2:].square().mean(),
+    )
+    weights = [weight for key, weight in network.named_parameters() if key.startswith("head")]
+    for one, other in zip(*(torch.autograd.grad(loss, weights) for loss in losses), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def mha(layer: Attention, queries: Tensor, memory: Tensor) -> Tensor:
@@ -213,6 +252,27 @@ def attend(width: int, device: str, padded: bool) -> Tensor:
 def test_padding_leaves_attention_on_the_fast_path(padded: bool) -> None:
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # where it cannot be had, this raises
         attend(16, "cpu", padded).sum().backward()
+
+
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("sizes", [(6, 9), (40, 30), (520, 520)])
+def test_attention_in_bfloat16_on_a_cpu_is_that_of_float32(
+    sizes: tuple[int, int], pad: bool
+) -> None:
+    attention = Attention(16, 2, 0.0)
+    queries, memory = (torch.randn(3, count, 16) for count in sizes)
+    lengths = torch.tensor([sizes[1], 4, 1])
+    mask = padding_mask(lengths, sizes[1]) if pad else None
+    exact = attention(queries, memory, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = attention(queries, memory, mask)
+    assert coarse.dtype is torch.bfloat16
+    torch.testing.assert_close(coarse.float(), exact, rtol=0, atol=2e-2)
+    found, expected = (
+        torch.autograd.grad(each.float().square().sum(), attention.query.weight)[0]
+        for each in (coarse, exact)
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * float(expected.abs().max()))
 
 
 @pytest.mark.gpu

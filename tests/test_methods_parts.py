@@ -208,7 +208,7 @@ def test_discriminant_is_the_gaussian_classifier_with_shared_covariance() -> Non
 def test_avcil_head_follows_the_published_attention() -> None:
     head = AVCILHead(AVCILOptions(width=8), (6, 5), (3, 4), 2).double().eval()
     visual, audio = doubles(1, 6, 5), doubles(1, 3, 4)
-    found = head(Batch(visual, audio, None, None, torch.zeros(1), 1))
+    found = head(Batch(visual, audio, None, None, torch.zeros(1), 1), 0)
     a, v = audio[0].mean(0), visual[0].reshape(3, 2, 5)
     ahat, vhat = head.audio_query(a).tanh(), head.visual_query(v).tanh()
     pooled, scores, spatial = torch.zeros(3, 5).double(), torch.zeros(3, 5).double(), []
@@ -231,7 +231,7 @@ def test_avcil_attention_of_padding_is_the_same_whatever_the_padding_holds() -> 
     mask = padding_mask(torch.tensor([4, 0]), 6)
     other = visual.masked_fill(~mask[:, :, None], 5.0)
     first, second = (
-        head(Batch(tokens, audio, mask, None, torch.zeros(2), 2)) for tokens in (visual, other)
+        head(Batch(tokens, audio, mask, None, torch.zeros(2), 2), 0) for tokens in (visual, other)
     )
     torch.testing.assert_close(first.features[0], second.features[0])
     for name in ("spatial", "temporal"):
@@ -279,7 +279,7 @@ def test_importance_is_the_share_of_the_norms_of_each_clips_gradient(size: int) 
         for start in range(0, 3, size)
     ]
     shares = layer_importance(net, iter(parts), neighbourhood_loss)
-    slopes = torch.stack([differences(net, name, batch) for name in ("cross.0", "self.0")])
+    slopes = torch.stack([differences(net, name, batch) for name in ("cross.0", "pool")])
     each = slopes.norm(dim=2).sum(1)  # of [layers, clips, width]
     torch.testing.assert_close(shares, each / each.sum(), atol=1e-3, rtol=0)
     together = slopes.flatten(1).norm(dim=1)
@@ -289,13 +289,15 @@ def test_importance_is_the_share_of_the_norms_of_each_clips_gradient(size: int) 
 
 
 def differences(net: Network, layer: str, batch: Batch) -> Tensor:
-    """Slopes of each clip's loss as all tokens of a layer move along each axis, [B, D]."""
+    """Slopes of each clip's loss as all tokens of a layer, or their mean, move along each axis."""
     step, columns = 1e-2, []
     for axis in torch.eye(16):
         ends = []
         for shift in (step * axis, -step * axis):
             handle = net.head.get_submodule(layer).register_forward_hook(
-                lambda _module, _args, tokens, shift=shift: tokens + shift
+                lambda _module, _args, found, shift=shift: (
+                    (found[0] + shift, found[1]) if layer == "pool" else found + shift
+                )
             )
             with torch.no_grad():
                 logits = net(batch).logits

@@ -44,7 +44,7 @@ class AVCILHead(Head):
         self.audio_projection = nn.Linear(audio[1], options.width)
         self.dropout = nn.Dropout(options.dropout)
 
-    def forward(self, batch: Batch) -> Encoded:
+    def forward(self, batch: Batch, first: int) -> Encoded:
         """Fuse the tokens of each clip."""
         sound = masked_mean(batch.audio, batch.audio_mask)
         frames = batch.visual.unflatten(1, (-1, self.tokens_per_frame))  # [B, J, S, Dv]
@@ -58,7 +58,7 @@ class AVCILHead(Head):
             temporal = temporal.masked_fill(padding[:, :, None], 0.0)
         return Encoded(
             features,
-            features[:, None],
+            features[first:, None],
             None,
             (heard, looked, features),
             {"audio": heard, "visual": looked},

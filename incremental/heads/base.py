@@ -34,9 +34,9 @@ class Encoded:
     features: Tensor
     """[B, D], what the classifier sees."""
     tokens: Tensor
-    """[B, T, D], the last layer before pooling."""
+    """[K, T, D], the last layer before pooling, of the last K clips: those that were asked for."""
     mask: Tensor | None
-    """[B, T] True at real tokens of `tokens`; None where there is no padding."""
+    """[B, T] True at real tokens; None where there is no padding."""
     layers: tuple[Tensor, ...]
     """Outputs of the layers on the way to the features, [B, T, D] or [B, D]; last `features`."""
     streams: Mapping[str, Tensor] = field(default_factory=dict)
@@ -78,8 +78,13 @@ class Head(nn.Module, ABC):
     """D, channels of `Encoded.features`."""
 
     @abstractmethod
-    def forward(self, batch: Batch) -> Encoded:
-        """Fuse the tokens of each clip, already scaled by the input norm."""
+    def forward(self, batch: Batch, first: int) -> Encoded:
+        """Fuse the tokens of each clip, already scaled by the input norm.
+
+        Args:
+            batch: the clips.
+            first: of `Encoded.tokens`, those of clips [first:] are wanted and no others.
+        """
 
     def guidance(self, batch: Batch) -> Tensor | None:
         """Return how much each visual token listens to each audio token, [B, Tv, Ta].

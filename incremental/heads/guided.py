@@ -84,7 +84,7 @@ class GuidedHead(Head):
         )
         self.pool = make_pool(options.pool, width, options.heads)
 
-    def forward(self, batch: Batch) -> Encoded:
+    def forward(self, batch: Batch, first: int) -> Encoded:
         """Fuse the tokens of each clip."""
         tokens, audio = self._project(batch)
         streams = {
@@ -92,12 +92,13 @@ class GuidedHead(Head):
             "audio": masked_mean(audio, batch.audio_mask),
         }
         layers = []
-        for cross, attend in zip(self.cross, self.self, strict=True):
+        for cross, attend in zip(self.cross[:-1], self.self[:-1], strict=True):
             guided = cross(tokens, audio, batch.audio_mask)
             tokens = attend(guided, batch.visual_mask)
             layers += [guided, tokens]
-        features = self.pool(tokens, batch.visual_mask)
-        return Encoded(features, tokens, batch.visual_mask, (*layers[:-1], features), streams)
+        guided = self.cross[-1](tokens, audio, batch.audio_mask)
+        features, tokens = self.pool(self.self[-1], guided, batch.visual_mask, first)
+        return Encoded(features, tokens, batch.visual_mask, (*layers, guided, features), streams)
 
     def guidance(self, batch: Batch) -> Tensor:
         """Return how much each frame listens to each sound in the first layer, [B, Tv, Ta]."""

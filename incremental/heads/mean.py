@@ -20,10 +20,10 @@ class MeanHead(Head):
         super().__init__()
         self.width = visual[1] + audio[1]
 
-    def forward(self, batch: Batch) -> Encoded:
+    def forward(self, batch: Batch, first: int) -> Encoded:
         """Join the mean tokens of each clip."""
         visual = functional.normalize(masked_mean(batch.visual, batch.visual_mask))
         audio = functional.normalize(masked_mean(batch.audio, batch.audio_mask))
         features = torch.cat([visual, audio], dim=1)
         streams = {"visual": visual, "audio": audio}
-        return Encoded(features, features[:, None], None, (features,), streams)
+        return Encoded(features, features[first:, None], None, (features,), streams)

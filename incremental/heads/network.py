@@ -106,12 +106,18 @@ class Network(nn.Module):
         self.classifier = classifier(self.head.width)
         self.notes = Notes()
 
-    def encode(self, batch: Batch) -> Encoded:
-        """Run the network up to the classifier."""
+    def encode(self, batch: Batch, tokens_from: int | None = None) -> Encoded:
+        """Run the network up to the classifier.
+
+        Args:
+            batch: the clips.
+            tokens_from: give `Encoded.tokens` of this clip and those behind it; None for none.
+        """
+        first = len(batch.visual) if tokens_from is None else tokens_from
         if self.autocast is None:
-            return self.head(self._scaled(batch))
+            return self.head(self._scaled(batch), first)
         with torch.autocast(batch.visual.device.type, self.autocast):
-            encoded: Encoded = self.head(self._scaled(batch))
+            encoded: Encoded = self.head(self._scaled(batch), first)
         streams = {name: each.float() for name, each in encoded.streams.items()}
         return replace(encoded, features=encoded.features.float(), streams=streams)
 
@@ -123,7 +129,7 @@ class Network(nn.Module):
         visual, audio = self.visual_norm(batch.visual), self.audio_norm(batch.audio)
         return replace(batch, visual=visual, audio=audio)
 
-    def forward(self, batch: Batch) -> Outputs:
-        """Run the whole network."""
-        encoded = self.encode(batch)
+    def forward(self, batch: Batch, tokens_from: int | None = None) -> Outputs:
+        """Run the whole network; `tokens_from` as `encode` takes it."""
+        encoded = self.encode(batch, tokens_from)
         return Outputs(self.classifier(encoded.features), encoded, self.notes.all())

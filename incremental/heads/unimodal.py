@@ -37,16 +37,17 @@ class UnimodalHead(Head):
         )
         self.pool = make_pool(options.pool, width, options.heads)
 
-    def forward(self, batch: Batch) -> Encoded:
+    def forward(self, batch: Batch, first: int) -> Encoded:
         """Encode the tokens of the one modality."""
         visual = self.modality == "visual"
         tokens = batch.visual if visual else batch.audio
         mask = batch.visual_mask if visual else batch.audio_mask
         tokens = self.positions(self.projection(tokens))
         streams: dict[str, Tensor] = {self.modality: masked_mean(tokens, mask)}
+        *inner, last = self.blocks
         layers = []
-        for block in self.blocks:
+        for block in inner:
             tokens = block(tokens, mask)
             layers.append(tokens)
-        features = self.pool(tokens, mask)
-        return Encoded(features, tokens, mask, (*layers[:-1], features), streams)
+        features, tokens = self.pool(last, tokens, mask, first)
+        return Encoded(features, tokens, mask, (*layers, features), streams)

@@ -66,7 +66,8 @@ class Method(ABC):
         """Name the outputs of the previous task's network that `loss` reads, and of which clips.
 
         They are computed once a task and kept, so less is better. `tokens` come with their mask,
-        `layers` as means over their tokens. Without any there is no such network.
+        `layers` as means over their tokens. Without any there is no such network. The network in
+        training gives tokens of the same clips alone.
         """
         return {}
 
