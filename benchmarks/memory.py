@@ -91,7 +91,7 @@ def train(path: Path, runs: Path, tier: str, scale: float) -> Usage:
     memory = {"memory": max(CLASSES, round(scale * EXEMPLARS))}
     (config,) = resolve_all(store, [Request(settings=SETTINGS | memory)])
     folder, curriculum = RunFolder.of(runs, config), Curriculum(config, store)
-    results = new_results(store, curriculum, device)
+    results = new_results(config, store, curriculum, device)
     folder.start(config, results)
     residency = Residency(device, tier)  # type: ignore[arg-type]
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here

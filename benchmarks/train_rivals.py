@@ -80,7 +80,7 @@ class Subject:
             config.head_options(),
             self.store.encoding,
             LinearClassifier,
-            autocast_type(config.precision, self.device),
+            autocast_type(config, self.store.encoding, self.device),
         ).to(self.device)
         network.classifier.grow(CLASSES // 2)
         teacher = copy.deepcopy(network)

@@ -81,7 +81,8 @@ class Config:
     """Epochs between looks at the validation clips, of which the best is kept; the last epoch is
     always looked at."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the head's products: `auto` is bf16 on a GPU that has it, else fp32."""
+    """Of the head's products: `auto` is bf16 on a device with instructions for it, but fp32 where
+    that does not pay: in the small runs that a CPU trains on one thread."""
     compiled: bool = False
     """Compile the step with `torch.compile`: slow to start at each task, then faster."""
     graphed: bool = False

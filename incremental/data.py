@@ -19,6 +19,10 @@ from avcil.incremental.heads.layers import padding_mask
 from avcil.incremental.methods.base import Replay
 from avcil.incremental.residency import Residency, Source, move
 
+SEEN_TOGETHER = 32_000
+"""Tokens of both modalities that are looked at together where nothing is trained: more take more
+memory, and on a CPU more time as well; fewer would let a GPU wait for Python."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenSet:
@@ -86,10 +90,18 @@ class TokenSet:
                 ),
             )
 
-    def batches(self, size: int, chosen: Tensor | None = None) -> Iterator[Batch]:
-        """Yield all clips, or those at the positions `chosen`, in order."""
+    def batches(self, size: int | None = None, chosen: Tensor | None = None) -> Iterator[Batch]:
+        """Yield all clips, or those at the positions `chosen`, in order.
+
+        Args:
+            size: clips in a batch; None for as many as have `SEEN_TOGETHER` tokens.
+            chosen: [B] positions in the set, int64 on the CPU.
+        """
         positions = torch.arange(len(self)) if chosen is None else chosen
-        for _, batch in self.draw(positions.split(size)):
+        (visual, _), (audio, _) = self.source.shapes
+        for _, batch in self.draw(
+            positions.split(size or max(1, SEEN_TOGETHER // (visual + audio)))
+        ):
             yield batch
 
     def _mask(self, modality: int, lengths: Tensor, size: int) -> Tensor | None:

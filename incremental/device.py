@@ -37,15 +37,25 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the type of a head's products, one of the choices of `Config.precision`.
+def autocast_type(config: Config, encoding: Encoding, device: torch.device) -> torch.dtype | None:
+    """Return the type of the products of a run's head, by `Config.precision`.
 
     None is float32, and on a GPU truly so: TF32 stays off.
     """
+    precision = config.precision
     if precision == "auto":
-        able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if able else "fp32"
+        pays = device.type == "cuda" or not computes_on_one_thread(config, encoding)
+        precision = "bf16" if pays and multiplies_bf16(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else None
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for products in bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Absent from the oldest PyTorch that we accept.
+    able = getattr(torch.cpu, "get_capabilities", dict[str, object])()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def made_current(device: torch.device) -> AbstractContextManager[object]:

@@ -18,9 +18,6 @@ from avcil.incremental.heads.base import Outputs
 from avcil.incremental.heads.network import Network
 from avcil.incremental.tasks import Task
 
-BATCH = 64
-"""Clips that are looked at together: more take more memory, and on a CPU more time as well."""
-
 
 @torch.no_grad()
 def predict(network: Network, clips: TokenSet, means: Tensor | None = None) -> Tensor:
@@ -32,7 +29,7 @@ def predict(network: Network, clips: TokenSet, means: Tensor | None = None) -> T
         means: [C, D] of `class_means` to take the nearest of; without them the largest logit wins.
     """
     network.eval()
-    return torch.cat([_decide(network(batch), means) for batch in clips.batches(BATCH)])
+    return torch.cat([_decide(network(batch), means) for batch in clips.batches()])
 
 
 def _decide(outputs: Outputs, means: Tensor | None) -> Tensor:
@@ -46,7 +43,7 @@ def _decide(outputs: Outputs, means: Tensor | None) -> Tensor:
 def unit_features(network: Network, clips: TokenSet, chosen: Tensor | None = None) -> Tensor:
     """Return the features of clips, or of those at positions [N], scaled to norm one, [N, D]."""
     network.eval()
-    features = [network.encode(batch).features for batch in clips.batches(BATCH, chosen)]
+    features = [network.encode(batch).features for batch in clips.batches(chosen=chosen)]
     return functional.normalize(torch.cat(features))
 
 

@@ -15,7 +15,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
 from avcil.incremental.config import Config
 from avcil.incremental.curriculum import Curriculum
-from avcil.incremental.device import made_current, suitable_threads
+from avcil.incremental.device import autocast_type, made_current, suitable_threads
 from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.residency import Residency
@@ -70,7 +70,7 @@ class Job:
             curriculum = Curriculum(self.config, store)
             results = self.folder.read()
             if results is None:
-                results = new_results(store, curriculum, residency.device)
+                results = new_results(self.config, store, curriculum, residency.device)
                 self.folder.start(self.config, results)
             with suitable_threads(self.config, store.encoding):
                 return Trainer(self.config, curriculum, self.folder, results, residency).run(bar)
@@ -96,7 +96,9 @@ class Job:
             ) from error
 
 
-def new_results(store: FeatureStore, curriculum: Curriculum, device: torch.device) -> Results:
+def new_results(
+    config: Config, store: FeatureStore, curriculum: Curriculum, device: torch.device
+) -> Results:
     """Return the empty results of a run that starts."""
     encoding, manifest = store.encoding, store.manifest
     return Results(
@@ -116,6 +118,7 @@ def new_results(store: FeatureStore, curriculum: Curriculum, device: torch.devic
             "numpy": version("numpy"),
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "precision": "bf16" if autocast_type(config, encoding, device) else "fp32",
         },
     )
 

@@ -57,6 +57,8 @@ class Source(ABC):
     """Hands out the tokens of N clips, float16 as they lie in the cache."""
 
     tier: Tier
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    """Of a clip's tokens, (Tv, Dv) and (Ta, Da)."""
 
     @abstractmethod
     def fetch(self, plan: Sequence[Tensor]) -> Iterator[Pair]:
@@ -77,6 +79,7 @@ class Resident(Source):
     def __init__(self, visual: Tensor, audio: Tensor) -> None:
         """Take tokens [N, Tv, Dv] and [N, Ta, Da]."""
         self.visual, self.audio = visual, audio
+        self.shapes = tuple(visual.shape[1:]), tuple(audio.shape[1:])
 
     def fetch(self, plan: Sequence[Tensor]) -> Iterator[Pair]:
         """Yield the tokens of each batch."""

@@ -21,7 +21,6 @@ from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import TokenSet
 from avcil.incremental.device import autocast_type
 from avcil.incremental.evaluate import (
-    BATCH,
     class_means,
     confusion,
     count_correct,
@@ -119,7 +118,7 @@ class Trainer:
         )
         progress = fit.run(bar)
         network.eval()
-        network.notes.keep(self.method.after_task(network, clips.batches(BATCH), task))
+        network.notes.keep(self.method.after_task(network, clips.batches(), task))
         if not self.method.terms:
             progress.best_epoch, progress.best_accuracy = 0, fit.validate()
         return network, progress
@@ -140,7 +139,7 @@ class Trainer:
         teacher = Teacher(copy.deepcopy(previous), reads) if reads and previous else None
         _grow(network, task)
         with torch.no_grad():
-            self.method.before_task(network.eval(), clips.batches(BATCH), task)
+            self.method.before_task(network.eval(), clips.batches(), task)
         return network, teacher
 
     def _previous(self, task: Task) -> Network | None:
@@ -160,7 +159,7 @@ class Trainer:
             self.config.head_options(),
             self.store.encoding,
             self._new_classifier,
-            autocast_type(self.config.precision, self.device),
+            autocast_type(self.config, self.store.encoding, self.device),
         ).to(self.device)
 
     def _new_classifier(self, width: int) -> Classifier:

@@ -20,7 +20,7 @@ from avcil.cache.schema import Clips, Encoding, ShardDamaged
 from avcil.incremental.config import Config, Request
 from avcil.incremental.curriculum import Curriculum
 from avcil.incremental.data import Sampler, TokenSet
-from avcil.incremental.device import choose_device, compute_deterministically
+from avcil.incremental.device import autocast_type, choose_device, compute_deterministically
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.fit import make_optimizer
 from avcil.incremental.folder import RunFolder
@@ -79,7 +79,7 @@ def configure(store: FeatureStore, method: str = "guided", /, **settings: object
 
 def run(store: FeatureStore, config: Config, runs: Path, residency: Residency) -> Path:
     folder, curriculum = RunFolder.of(runs, config), Curriculum(config, store)
-    results = new_results(store, curriculum, residency.device)
+    results = new_results(config, store, curriculum, residency.device)
     folder.start(config, results)
     with track("test", 9, "epochs") as bar:
         Trainer(config, curriculum, folder, results, residency).run(bar)
@@ -213,6 +213,18 @@ def test_a_device_that_cannot_be_used_lists_those_that_can(name: str) -> None:
 def test_an_unknown_tier_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'ram'; choose auto, device, host, stream"):
         Residency(CPU, cast(Any, "ram"))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sizes"), [(250, [64, 36]), (500, [32, 32, 32, 4]), (10, [100])]
+)
+def test_clips_are_looked_at_in_batches_of_as_many_tokens(tokens: int, sizes: list[int]) -> None:
+    source = Resident(torch.zeros(100, tokens, 1).half(), torch.zeros(100, tokens, 1).half())
+    lengths, labels = torch.full((100,), tokens), torch.arange(100)
+    clips = TokenSet(source, lengths, lengths, labels, (False, False))
+    batches = list(clips.batches())
+    assert [len(batch.labels) for batch in batches] == sizes
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), labels)
 
 
 # --- the teacher --------------------------------------------------------------------------------
@@ -430,6 +442,41 @@ def test_bfloat16_learns_what_float32_learns(toy_store: FeatureStore, tmp_path: 
     accuracies = [read_run(each).results.matrix.mean_accuracy for each in (exact, coarse)]
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.1)
     assert min(accuracies) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("able", "width", "chosen"),
+    [
+        ({"avx512_bf16": True}, 512, torch.bfloat16),
+        ({"amx_bf16": True}, 512, torch.bfloat16),
+        ({"avx512_bf16": True}, 16, None),  # a small run, trained on one thread
+        ({"avx512_bf16": False, "avx2": True}, 512, None),
+    ],
+)
+def test_products_are_bfloat16_where_the_processor_has_it_and_it_pays(
+    toy_store: FeatureStore,
+    monkeypatch: pytest.MonkeyPatch,
+    able: dict[str, bool],
+    width: int,
+    chosen: torch.dtype | None,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    settings = {"head.width": width, "batch_size": 64}
+    by = {
+        precision: autocast_type(
+            configure(toy_store, precision=precision, **settings), toy_store.encoding, CPU
+        )
+        for precision in ("auto", "fp32", "bf16")
+    }
+    assert by == {"auto": chosen, "fp32": None, "bf16": torch.bfloat16}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_results_say_how_the_products_were_computed(
+    toy_store: FeatureStore, tmp_path: Path, precision: str
+) -> None:
+    folder = run(toy_store, configure(toy_store, precision=precision), tmp_path, Residency(CPU))
+    assert read_run(folder).results.versions["precision"] == precision
 
 
 @pytest.mark.gpu
