@@ -6,7 +6,6 @@ which other shards there are nor who else writes them.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from avcil.extract.encoders.base import Encoder, Media
 from avcil.extract.errors import TooManyFailures
 from avcil.extract.settings import Settings
 from avcil.extract.workers import Decoded, Decoders, decoding_bytes
+from avcil.machine import cores
 from avcil.progress import Bar, log
 
 
@@ -200,7 +200,7 @@ def threads_beside(workers: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) - workers)))
+    torch.set_num_threads(max(1, min(before, cores() - workers)))
     try:
         yield
     finally:

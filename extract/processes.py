@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from avcil.errors import AvcilError
 from avcil.extract.crew import Broken, Crew, Event, Idle, Lost, Member, Plan, Ready
 from avcil.extract.workers import die_with_parent
+from avcil.machine import cores
 from avcil.stopping import deaf_to_interrupts
 
 # Not "fork": the caller runs torch's threads, and CUDA does not survive a fork.
@@ -113,4 +113,4 @@ def _serve(pipe: Connection, plan: Plan, device: str, name: str, crew: int) -> N
 def _share_cores(crew: int) -> None:
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // crew))
+    torch.set_num_threads(max(1, cores() // crew))

@@ -29,7 +29,7 @@ from avcil.extract.encoders.base import Media
 from avcil.extract.errors import MediaError
 from avcil.extract.media import Sampling, decode
 from avcil.extract.parcels import receive, send
-from avcil.memory import host_memory
+from avcil.machine import host_memory
 from avcil.progress import log
 from avcil.stopping import deaf_to_interrupts
 

@@ -11,7 +11,7 @@ import torch
 from avcil.cache.schema import Encoding
 from avcil.incremental.config import Config
 from avcil.incremental.errors import ConfigError
-from avcil.memory import host_memory
+from avcil.machine import cores, host_memory
 
 MANY_PRODUCTS = 5 * 10**7
 """Multiplications of a step's largest layers above which a second CPU thread pays."""
@@ -61,6 +61,11 @@ def multiplies_bf16(device: torch.device) -> bool:
 def made_current(device: torch.device) -> AbstractContextManager[object]:
     """Make a GPU the current one within the context; on others a graph would record nothing."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def use_granted_cores() -> None:
+    """Compute on no more threads than there are cores for this process."""
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
 
 
 def compute_deterministically() -> None:

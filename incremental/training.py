@@ -14,7 +14,11 @@ from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
 from avcil.incremental.config import Config, Request, Subject, resolve
 from avcil.incremental.curriculum import Curriculum
-from avcil.incremental.device import choose_device, compute_deterministically
+from avcil.incremental.device import (
+    choose_device,
+    compute_deterministically,
+    use_granted_cores,
+)
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.folder import RunFolder
 from avcil.incremental.job import Job, summary
@@ -89,6 +93,7 @@ def train(
         KeyboardInterrupt: the user asked to stop; the same call goes on from there.
     """
     compute_deterministically()
+    use_granted_cores()
     folders = {RunFolder.of(runs, config): config for config in configs}
     jobs = [
         Job(config, folder, f"{number}/{len(folders)}")

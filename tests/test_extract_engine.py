@@ -38,6 +38,7 @@ from avcil.extract.pipeline import extract
 from avcil.extract.processes import LocalCrew
 from avcil.extract.settings import Settings
 from avcil.extract.workers import decoding_bytes
+from avcil.machine import cores
 
 SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=1, shard_clips=2)
 TINY = EncoderChoice("tiny", Path("data/encoders"))
@@ -115,7 +116,7 @@ def test_gpus_of_one_machine_share_its_cores_and_its_memory(
     plan = Plan(dataset=dataset, encoder=TINY, path=tmp_path / "c", settings=SETTINGS)
     encode_together(plan, EngineOption.local, 2, workers=None)
     (shared,) = (plan.settings for plan in plans)
-    assert shared.workers == max(1, (os.cpu_count() or 1) // 2)
+    assert shared.workers == max(1, cores() // 2)
     assert decoding_bytes(shared.processes) == decoding_bytes() // 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avcil.extract.errors import EngineError
+from avcil.machine import cores
 
 if TYPE_CHECKING:
     from avcil.extract.crew import Plan
@@ -90,8 +90,8 @@ def encode_together(
     from avcil.extract.processes import LocalCrew
 
     devices = _cuda_devices(gpus or 1)
-    cores = max(1, (os.cpu_count() or 1) // len(devices))
-    plan = _shared(plan, workers or cores, len(devices))
+    share = max(1, cores() // len(devices))
+    plan = _shared(plan, workers or share, len(devices))
     return extract_with(LocalCrew(plan, devices), plan)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +19,7 @@ from avcil.commands.engines import (
 from avcil.commands.places import DATA, new_cache
 from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
 from avcil.extract.errors import ExtractError
+from avcil.machine import cores
 from avcil.progress import log
 from avcil.stopping import no_interrupt_lost
 
@@ -193,8 +193,8 @@ def extract(
 
 def default_workers(device: torch.device) -> int:
     """Return how many decode: all cores but one, which feeds the GPU; half where others encode."""
-    cores = os.cpu_count() or 1
-    return max(1, cores - 1 if device.type == "cuda" else cores // 2)
+    granted = cores()
+    return max(1, granted - 1 if device.type == "cuda" else granted // 2)
 
 
 def _silent(text: str) -> Silent:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from avcil.extract.demo import looks, sounds
 from avcil.extract.demo.looks import Actor, Look
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.demo.sounds import SAMPLE_RATE, Sound
+from avcil.machine import cores
 from avcil.progress import track
 
 VERSION = 3
@@ -107,7 +107,7 @@ def render_demo(directory: Path, *, seed: int = 0, workers: int | None = None) -
     # Not "fork": the caller may run threads, whose locks a forked child would inherit held.
     context = multiprocessing.get_context("spawn")
     with (
-        context.Pool(workers or os.cpu_count()) as pool,
+        context.Pool(workers or cores()) as pool,
         track("rendering demo clips", len(jobs), "clips") as bar,
     ):
         for _ in pool.imap_unordered(_render, jobs, chunksize=8):
