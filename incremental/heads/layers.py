@@ -102,15 +102,6 @@ def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
-def mean_and_last(tokens: Tensor, mask: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
-    """Return `masked_mean` of tokens [B, T, D], and the tokens of clips [first:]."""
-    sizes = [first, len(tokens) - first]
-    parts = tokens.split(sizes)  # the gradient of a slice would be padded with zeros
-    masks = (None, None) if mask is None else mask.split(sizes)
-    means = [masked_mean(part, own) for part, own in zip(parts, masks, strict=True)]
-    return torch.cat(means), parts[1]
-
-
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention.
 
@@ -175,19 +166,15 @@ class FeedForward(nn.Sequential):
             nn.Linear(expansion * width, width),
         )
 
-    def pooled(self, tokens: Tensor, mask: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
-        """Return the mean over tokens [B, D] and, of clips [first:] alone, the tokens themselves.
+    def mean(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the mean over tokens, [B, T, D] to [B, D].
 
-        The last layer is linear: where its tokens are not wanted, their mean goes through it.
+        The last layer is linear, so it takes one row a clip: the mean of what comes before it.
         """
         *inner, last = self
-        assert isinstance(last, nn.Linear)
         for layer in inner:
             tokens = layer(tokens)
-        mean, wanted = mean_and_last(tokens, mask, first)
-        with torch.autocast(mean.device.type, enabled=False):  # so few rows cost nothing
-            projected = last(mean.to(last.weight.dtype))
-        return projected, last(wanted)
+        return last(masked_mean(tokens, mask))
 
 
 class SelfBlock(nn.Module):
@@ -211,9 +198,17 @@ class SelfBlock(nn.Module):
     def pooled(self, tokens: Tensor, mask: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
         """Return the mean of updated tokens [B, D] and, of clips [first:] alone, themselves."""
         tokens = self._attended(tokens, mask)
-        added = self.feed_forward.pooled(self.forward_norm(tokens), mask, first)
-        mean, wanted = mean_and_last(tokens, mask, first)
-        return mean + added[0], wanted + added[1]
+        sizes = [first, len(tokens) - first]
+        rest, wanted = tokens.split(sizes)  # the gradient of a slice would be padded with zeros
+        masks = (None, None) if mask is None else mask.split(sizes)
+        means = []
+        if len(rest):
+            added = self.feed_forward.mean(self.forward_norm(rest), masks[0])
+            means.append(masked_mean(rest, masks[0]) + added)
+        if len(wanted):
+            wanted = wanted + self.feed_forward(self.forward_norm(wanted))
+            means.append(masked_mean(wanted, masks[1]))
+        return torch.cat(means), wanted
 
     def _attended(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         normed = self.attention_norm(tokens)
