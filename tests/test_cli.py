@@ -77,13 +77,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_is_one_clear_message(case: str, tmp_path: Path) -> None:
+def test_wrong_input_is_one_clear_message_at_once(case: str, tmp_path: Path) -> None:
+    """Before PyTorch is imported, which takes seconds, and before anything is written."""
     arguments, status, words = WRONG[case]
+    (tmp_path / "torch.py").write_text("raise RuntimeError('PyTorch was imported')")
     shown = avcil(*arguments, cwd=tmp_path)
     assert shown.returncode == status
     assert shown.stdout == ""
     assert "Traceback" not in shown.stderr
     assert [word for word in words if word not in shown.stderr] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["torch.py"]
 
 
 WRONG_SETTINGS = {
