@@ -1,6 +1,7 @@
 """A small cache that heads can learn from in a second."""
 
 import logging
+import runpy
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -117,6 +118,21 @@ class PoisonedStore:
         clips.visual[self.bad[rows]] = np.nan
         clips.audio[self.bad[rows]] = np.nan
         return clips
+
+
+@pytest.fixture(scope="session")
+def make_release() -> Callable[..., None]:
+    """Give what writes a small folder of the shape of SAM-Audio's releases: make(folder, seed)."""
+    script = Path(__file__).parent / "data" / "parity" / "make_checkpoint.py"
+    return cast(Callable[..., None], runpy.run_path(str(script))["make"])
+
+
+@pytest.fixture(scope="session")
+def release(make_release: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small folder of the released shape; what is loaded from it keeps a file beside."""
+    folder = tmp_path_factory.mktemp("release")
+    make_release(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
