@@ -1,6 +1,7 @@
 """A small cache that heads can learn from in a second."""
 
 import logging
+import runpy
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -120,6 +121,21 @@ class PoisonedStore:
 
 
 @pytest.fixture(scope="session")
+def make_release() -> Callable[..., None]:
+    """Give what writes a small folder of the shape of SAM-Audio's releases: make(folder, seed)."""
+    script = Path(__file__).parent / "data" / "parity" / "make_checkpoint.py"
+    return cast(Callable[..., None], runpy.run_path(str(script))["make"])
+
+
+@pytest.fixture(scope="session")
+def release(make_release: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small folder of the released shape; what is loaded from it keeps a file beside."""
+    folder = tmp_path_factory.mktemp("release")
+    make_release(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """Serve S3 on this machine, with one empty bucket; give the server's address."""
     from moto.server import ThreadedMotoServer
@@ -134,12 +150,21 @@ def s3_server() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_environment(s3_server: str) -> dict[str, str]:
+    """Give the variables that lead to the server."""
+    return {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+
+
 @pytest.fixture
-def s3(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3(s3_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give a URL below which nothing is stored, with the environment that reaches it."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
     return f"s3://bucket{tmp_path}"
 
 

@@ -230,8 +230,8 @@ def test_features_of_other_clips_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["ave", "ks"])
 def test_an_import_holds_less_than_two_batches_of_the_source(tmp_path: Path, layout: str) -> None:
-    """One batch is the clips of a shard as published, float32; 12 shards of 8 are imported."""
-    ids = [f"clip-{i:03d}" for i in range(96)]
+    """One batch is the clips of a shard as published, float32; 6 shards of 8 are imported."""
+    ids = [f"clip-{i:03d}" for i in range(48)]
     shape = (8 * 32, 128)
     rng = np.random.default_rng(0)
     visual: Features = {clip: rng.normal(size=shape).astype(np.float32) for clip in ids}

@@ -6,7 +6,7 @@ Each test damages a copy of one small cache of 40 clips in 5 shards; row 7 has n
 import random
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,44 +65,69 @@ def same(one: Clips, two: Clips) -> bool:
     return bool((one.visual == two.visual).all() and (one.audio == two.audio).all())
 
 
-def assert_caught(store: FeatureStore, cache: Path, intact: Clips) -> None:
-    """Load raises, or the damage lies in the failed clip; verify finds it in any case."""
-    damaged = {damage.row for damage in verify(cache).damages}
-    assert damaged
-    if damaged == {FAILED}:
-        assert same(store.load(STORED), intact)
-    else:
-        with pytest.raises((ShardDamaged, ShardMissing), match=r"clip-.*cache verify --repair"):
-            store.load(STORED)
+def assert_caught(store: FeatureStore, cache: Path, intact: list[Clips]) -> None:
+    """Each shard is damaged: load raises, or the damage lies in the failed clip; verify finds it.
+
+    Args:
+        store: the cache, not read yet.
+        cache: its folder.
+        intact: the clips of each shard, as they were.
+    """
+    damages = verify(cache).damages
+    for shard, expected in enumerate(intact):
+        damaged = {damage.row for damage in damages if damage.shard == shard}
+        assert damaged
+        if damaged == {FAILED}:
+            assert same(store.load(stored(shard)), expected)
+        else:
+            with pytest.raises((ShardDamaged, ShardMissing), match=r"clip-.*cache verify --repair"):
+                store.load(stored(shard))
 
 
-def shard_files(cache: Path) -> list[Path]:
-    files = sorted(p for name in ("visual", "audio") for p in (cache / name / "c").glob("*/0/0"))
-    assert len(files) == 10
+def stored(shard: int) -> list[int]:
+    """Return the rows of a shard that have tokens."""
+    return [row for row in STORED if row // 8 == shard]
+
+
+def by_shard(store: FeatureStore) -> list[Clips]:
+    return [store.load(stored(shard)) for shard in range(5)]
+
+
+def files_of_shards(cache: Path) -> list[list[Path]]:
+    """Return the two files of each shard's tokens."""
+    names = ("visual", "audio")
+    files = [[cache / name / f"c/{shard}/0/0" for name in names] for shard in range(5)]
+    assert len([*cache.glob("visual/c/*/0/0"), *cache.glob("audio/c/*/0/0")]) == 10
     return files
 
 
 def test_a_flipped_byte_anywhere_in_a_shard_is_caught(cache: Path) -> None:
+    """200 flips, one in each of the five shards at a time."""
     store = FeatureStore.open(cache)
-    intact = store.load(STORED)
+    whole, intact = store.load(STORED), by_shard(store)
     chance = random.Random(0)
-    for _ in range(200):
-        file = chance.choice(shard_files(cache))
-        content = bytearray(file.read_bytes())
-        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-        with changed(file, bytes(content)):
+    for _ in range(40):
+        with ExitStack() as changes:
+            for files in files_of_shards(cache):
+                file = chance.choice(files)
+                content = bytearray(file.read_bytes())
+                content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+                changes.enter_context(changed(file, bytes(content)))
             assert_caught(FeatureStore.open(cache), cache, intact)
-    assert same(store.load(STORED), intact)
+    assert same(store.load(STORED), whole)
     assert not verify(cache).damages
 
 
 def test_a_shard_cut_anywhere_is_caught(cache: Path) -> None:
-    intact = FeatureStore.open(cache).load(STORED)
+    """50 cuts, one in each of the five shards at a time."""
+    intact = by_shard(FeatureStore.open(cache))
     chance = random.Random(1)
-    for _ in range(50):
-        file = chance.choice(shard_files(cache))
-        content = file.read_bytes()
-        with changed(file, content[: chance.randrange(len(content))]):
+    for _ in range(10):
+        with ExitStack() as changes:
+            for files in files_of_shards(cache):
+                file = chance.choice(files)
+                content = file.read_bytes()
+                changes.enter_context(changed(file, content[: chance.randrange(len(content))]))
             assert_caught(FeatureStore.open(cache), cache, intact)
 
 

@@ -1,11 +1,13 @@
 """Caches in a bucket, on a server that speaks S3: the same clips, one writer, clear errors."""
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,20 @@ def url(s3: str) -> str:
     return f"{s3}/features.zarr"
 
 
+@pytest.fixture
+def written(s3: str, sample_in_bucket: str) -> str:
+    """Give the URL of the sample, for tests that only read; `s3` has the way to it."""
+    return sample_in_bucket
+
+
+@pytest.fixture(scope="module")
+def sample_in_bucket(s3_environment: dict[str, str]) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_environment.items():
+            patch.setenv(name, value)
+        return write("s3://bucket/sample.zarr")
+
+
 def bucket(url: str) -> obstore.store.ObjectStore:
     return RemoteFiles(url, write=True)._bucket
 
@@ -80,17 +96,16 @@ def test_a_cache_in_a_bucket_equals_the_local_one(
     assert not verify(url).damages
 
 
-def test_it_has_the_files_of_the_local_one_byte_for_byte(local: Path, url: str) -> None:
-    write(url)
-    files = Files.at(url)
+def test_it_has_the_files_of_the_local_one_byte_for_byte(local: Path, written: str) -> None:
+    files = Files.at(written)
     dated = {local / "zarr.json", local / "status/lock"}
     for path in {path for path in local.rglob("*") if path.is_file()} - dated:
         assert files.read(str(path.relative_to(local))) == path.read_bytes(), path
     assert abs(files.size_bytes() - Files.at(local).size_bytes()) < 100
 
 
-def test_clips_come_in_any_order(local: Path, url: str) -> None:
-    store, expected = avcil.cache.open(write(url)), avcil.cache.open(local)
+def test_clips_come_in_any_order(local: Path, written: str) -> None:
+    store, expected = avcil.cache.open(written), avcil.cache.open(local)
     for rows in ([3], [5, 2, 2, 39], list(range(20, 8, -1))):
         assert np.array_equal(store.load(rows).visual, expected.load(rows).visual)
 
@@ -244,12 +259,10 @@ def test_what_is_not_a_cache_is_left_alone(url: str) -> None:
         avcil.cache.open(url)
 
 
-def test_another_encoder_is_refused(url: str) -> None:
-    import dataclasses
-
-    write(url)
+def test_another_encoder_is_refused(written: str) -> None:
+    other = replace(ENCODING, fingerprint="other")
     with pytest.raises(FingerprintMismatch, match="'sample-1' in the cache, 'other' now"):
-        CacheWriter.open(url, sample_manifest(), dataclasses.replace(ENCODING, fingerprint="other"))
+        CacheWriter.open(written, sample_manifest(), other)
 
 
 @pytest.mark.parametrize(
@@ -299,24 +312,27 @@ def test_a_missing_extra_is_one_line(tmp_path: Path) -> None:
     assert len(shown.stderr.splitlines()) == 1
 
 
-def test_a_forked_process_is_refused_instead_of_waiting_forever(url: str) -> None:
-    store = avcil.cache.open(write(url))
+def test_a_forked_process_is_refused_instead_of_waiting_forever(written: str) -> None:
+    store = avcil.cache.open(written)
     loader = DataLoader(
         ClipDataset(store, store.rows()), num_workers=1, multiprocessing_context="fork"
     )
     with pytest.raises(StoreUnreachable, match='multiprocessing_context="spawn"'):
         next(iter(loader))
+    for worker in multiprocessing.active_children():
+        worker.terminate()  # else PyTorch waits 5 s for it when the loader is collected
 
 
 # --- the command
 
 
-def test_the_commands_take_urls(url: str, tmp_path: Path) -> None:
-    write(url)
+def test_the_commands_take_urls(written: str, tmp_path: Path) -> None:
+    outputs = []
     for command in (["info"], ["verify"], ["export", str(tmp_path / "out.npz")]):
-        shown = CliRunner().invoke(app, ["cache", *command, "--cache", url])
+        shown = CliRunner().invoke(app, ["cache", *command, "--cache", written])
         assert shown.exit_code == 0, shown.exception
-    assert "on disk" in CliRunner().invoke(app, ["cache", "info", "--cache", url]).output
+        outputs.append(shown.output)
+    assert "on disk" in outputs[0]
     assert len(np.load(tmp_path / "out.npz")["label"]) == 39
 
 

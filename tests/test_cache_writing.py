@@ -145,7 +145,7 @@ def kill_again_and_again(tmp_path: Path, kills: int, seed: int) -> None:
     chance, path, done, rounds = random.Random(seed), tmp_path / "0", 0, 0
     while done < kills:
         before = committed(path)
-        alive = killed_after(path, chance.uniform(0, 0.6))
+        alive = killed_after(path, chance.uniform(0, 0.3))
         done += alive
         after = committed(path)
         assert before.items() <= after.items(), "a committed clip is lost or was written again"
@@ -229,7 +229,7 @@ def test_a_lock_of_a_dead_process_is_not_in_the_way(tmp_path: Path) -> None:
 def test_a_forked_child_does_not_hold_the_lock_of_its_dead_parent(tmp_path: Path) -> None:
     code = CHILD.replace(
         "for shard in",
-        "import os, time\n    if os.fork() == 0: time.sleep(30)\n    os.kill(os.getpid(), 9)\n"
+        "import os, time\n    if os.fork() == 0: os.kill(os.getppid(), 9)\n    time.sleep(30)\n"
         "    for shard in",
     )
     child = subprocess.run(

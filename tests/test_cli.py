@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from avcil.cli import app, main
 
 COMMANDS = [
     *("extract", "train", "report", "demo", "datasets"),
@@ -77,13 +80,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_is_one_clear_message(case: str, tmp_path: Path) -> None:
+def test_wrong_input_is_one_clear_message_at_once(case: str, tmp_path: Path) -> None:
+    """Before PyTorch is imported, which takes seconds, and before anything is written."""
     arguments, status, words = WRONG[case]
+    (tmp_path / "torch.py").write_text("raise RuntimeError('PyTorch was imported')")
     shown = avcil(*arguments, cwd=tmp_path)
     assert shown.returncode == status
     assert shown.stdout == ""
     assert "Traceback" not in shown.stderr
     assert [word for word in words if word not in shown.stderr] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["torch.py"]
 
 
 WRONG_SETTINGS = {
@@ -101,16 +107,23 @@ WRONG_SETTINGS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG_SETTINGS)
 def test_a_wrong_setting_is_refused_before_training(
-    case: str, toy_cache: Path, tmp_path: Path
+    case: str,
+    toy_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments, words = WRONG_SETTINGS[case]
-    shown = avcil("train", "--cache", toy_cache, *arguments, cwd=tmp_path)
-    assert shown.returncode == 1
-    assert len(shown.stderr.strip().splitlines()) == 1
-    assert [word for word in words if word not in shown.stderr] == []
+    places = ["--cache", str(toy_cache), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", ["avcil", "train", *places, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert len(shown.strip().splitlines()) == 1
+    assert [word for word in words if word not in shown] == []
     assert not (tmp_path / "runs").exists()
 
 
@@ -131,7 +144,9 @@ def test_train_and_report_by_hand(toy_cache: Path, tmp_path: Path) -> None:
 
 
 def test_show_config_prints_names_that_set_takes(toy_cache: Path, tmp_path: Path) -> None:
-    shown = avcil("train", "--cache", toy_cache, "--show-config", cwd=tmp_path)
+    places = ["--cache", str(toy_cache), "--runs", str(tmp_path / "runs")]
+    command = ["train", *places, "--show-config"]
+    shown = CliRunner().invoke(app, command)
     settings = dict(line.split(" = ", 1) for line in shown.stdout.splitlines())
     assert settings["losses.kd"] == "1.0"
     settable = {
@@ -140,6 +155,6 @@ def test_show_config_prints_names_that_set_takes(toy_cache: Path, tmp_path: Path
         if name.startswith(("losses.", "head.")) and name != "head.name"
     }
     pairs = [part for name, value in settable.items() for part in ("--set", f"{name}={value}")]
-    again = avcil("train", "--cache", toy_cache, "--show-config", *pairs, cwd=tmp_path)
+    again = CliRunner().invoke(app, [*command, *pairs])
     assert again.stdout == shown.stdout
     assert not (tmp_path / "runs").exists()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +33,6 @@ def media(seed: int, seconds: float = 2.0, rate: int = 16_000) -> Media:
 @pytest.fixture(scope="module")
 def tiny() -> Encoder:
     return load_encoder("tiny", CPU)
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small folder of the released shape."""
-    folder = tmp_path_factory.mktemp("release")
-    subprocess.run([sys.executable, PARITY / "make_checkpoint.py", folder], check=True)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -177,12 +167,11 @@ def test_a_file_of_weights_is_taken_with_the_configuration_beside_it(
 
 
 def test_weights_that_were_replaced_are_not_answered_from_what_was_kept(
-    release: Path, tmp_path: Path
+    make_release: Callable[..., None], tmp_path: Path
 ) -> None:
-    subprocess.run([sys.executable, PARITY / "make_checkpoint.py", tmp_path], check=True)
+    make_release(tmp_path)
     first = fingerprint(tmp_path)
-    make = str(PARITY / "make_checkpoint.py")
-    subprocess.run([sys.executable, make, str(tmp_path), "--seed", "1"], check=True)
+    make_release(tmp_path, seed=1)
     assert fingerprint(tmp_path) != first
     (tmp_path / "checkpoint.pt").unlink()
     assert fingerprint(tmp_path) != first, "the new weights were kept in place of the old"

@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import importlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,6 @@ from avcil.extract.encoders.base import Encoder
 from avcil.extract.errors import EncoderError
 
 CPU = torch.device("cpu")
-PARITY = Path(__file__).parent / "data" / "parity"
 PAGE = r"https://huggingface\.co/facebook/sam-audio-large"
 
 
@@ -49,13 +46,6 @@ def response(status: int) -> Any:
     """Return a response of the HTTP library that the client is built on."""
     library = importlib.import_module(vars(errors)["Response"].__module__)
     return library.Response(status, request=library.Request("GET", "https://huggingface.co"))
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("release")
-    subprocess.run([sys.executable, PARITY / "make_checkpoint.py", folder], check=True)
-    return folder
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ The checkpoint of the released shape is taken apart into the two files as they a
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +17,6 @@ from avcil.extract.encoders.base import Media
 from avcil.extract.errors import EncoderError
 
 CPU = torch.device("cpu")
-PARITY = Path(__file__).parent / "data" / "parity"
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("release")
-    subprocess.run([sys.executable, PARITY / "make_checkpoint.py", folder], check=True)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +46,15 @@ def run(store: FeatureStore, method: str, runs: Path, /, **settings: object) -> 
     return folder
 
 
+@pytest.fixture(scope="module")
+def finished(
+    toy_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Give the run of a method that has nothing of its own but SMALL, to be read only."""
+    runs = tmp_path_factory.mktemp("finished")
+    return cache(lambda method: run(toy_store, method, runs))
+
+
 def last_task(folder: Path) -> list[Epoch]:
     """What the epochs of the last of three tasks measured."""
     return [epoch for epoch in read_metrics(folder) if epoch.task == 2]
@@ -61,14 +71,16 @@ class PatchStore:
         return getattr(self.store, name)
 
 
-def back_to_task(folder: Path, done: int) -> None:
-    """Leave a run folder as it was when `done` tasks were finished."""
+def back_to_task(finished: Path, done: int, runs: Path) -> Path:
+    """Return a copy of a run folder as it was when `done` tasks were finished."""
+    folder = Path(shutil.copytree(finished, runs / finished.parent.name / finished.name))
     results = read_run(folder).results
     for name in ("correct", "validation_accuracy", "best_epochs", "exemplars", "seconds"):
         del getattr(results, name)[done:]
     write_results(folder, results)
     for task in range(done, len(results.tasks)):
         (folder / f"task-{task}.safetensors").unlink()
+    return folder
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -89,13 +101,13 @@ class TestEveryMethod:
         method: str,
         toy_store: FeatureStore,
         poisoned: Callable[[Iterable[str]], FeatureStore],
+        finished: Callable[[str], Path],
         tmp_path: Path,
     ) -> None:
         """Resume before the last task on a cache where every other training clip is NaN."""
-        folder = run(toy_store, method, tmp_path)
-        whole = read_run(folder).results
-        weights = (folder / "task-2.safetensors").read_bytes()
-        back_to_task(folder, 2)
+        whole = read_run(finished(method)).results
+        weights = (finished(method) / "task-2.safetensors").read_bytes()
+        folder = back_to_task(finished(method), 2, tmp_path)
         ids = toy_store.manifest.ids
         allowed = {ids[row] for row in toy_store.rows("train", [4, 5])} | set(whole.exemplars[1])
         if make_method(method, {}).replay is Replay.ALL:
@@ -106,10 +118,8 @@ class TestEveryMethod:
         assert read_run(folder).results.correct == whole.correct
         assert (folder / "task-2.safetensors").read_bytes() == weights
 
-    def test_memory_keeps_to_the_method(
-        self, method: str, toy_store: FeatureStore, tmp_path: Path
-    ) -> None:
-        exemplars = read_run(run(toy_store, method, tmp_path)).results.exemplars
+    def test_memory_keeps_to_the_method(self, method: str, finished: Callable[[str], Path]) -> None:
+        exemplars = read_run(finished(method)).results.exemplars
         replays = make_method(method, {}).replay in (Replay.MIXED, Replay.PAIRED)
         assert [len(ids) for ids in exemplars] == ([12, 12, 12] if replays else [0, 0, 0])
         assert all(len(set(ids)) == len(ids) for ids in exemplars)
@@ -136,13 +146,15 @@ class TestEveryTrainedMethod:
         assert seen == set(make_method(method, {}).terms)
 
     def test_a_resumed_run_ends_like_an_uninterrupted_one(
-        self, method: str, toy_store: FeatureStore, tmp_path: Path
+        self,
+        method: str,
+        toy_store: FeatureStore,
+        finished: Callable[[str], Path],
+        tmp_path: Path,
     ) -> None:
-        whole = run(toy_store, method, tmp_path / "whole")
-        cut = tmp_path / "cut" / whole.relative_to(tmp_path / "whole")
-        shutil.copytree(whole, cut)
-        back_to_task(cut, 1)
-        assert run(toy_store, method, tmp_path / "cut") == cut
+        whole = finished(method)
+        cut = back_to_task(whole, 1, tmp_path)
+        assert run(toy_store, method, tmp_path) == cut
         last = "task-2.safetensors"
         assert (cut / last).read_bytes() == (whole / last).read_bytes()
         assert read_run(cut).results.correct == read_run(whole).results.correct
@@ -224,9 +236,9 @@ def test_closed_form_does_not_depend_on_the_order_of_tasks(
 
 @pytest.mark.parametrize("method", CLOSED)
 def test_closed_form_learns_what_can_be_learned(
-    method: str, toy_store: FeatureStore, tmp_path: Path
+    method: str, finished: Callable[[str], Path]
 ) -> None:
-    assert read_run(run(toy_store, method, tmp_path)).results.matrix.mean_accuracy > 0.8
+    assert read_run(finished(method)).results.matrix.mean_accuracy > 0.8
 
 
 def test_the_folder_of_a_method_is_named_after_it(toy_store: FeatureStore, tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import re
 import socket
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -45,13 +48,46 @@ def leavings(folder: Path) -> dict[str, object]:
     return {"matrix": read_run(folder).results.correct, **weights}
 
 
-def test_runs_in_processes_end_with_the_bits_of_runs_in_turn(
-    toy_store: FeatureStore, tmp_path: Path
-) -> None:
-    asked = configs(toy_store, ["guided", "finetune", "icarl-nme"])
-    turn = train(toy_store, asked, tmp_path / "turn")
-    once = train(toy_store, asked, tmp_path / "once", parallel=2)
+@dataclass(frozen=True)
+class Attempt:
+    """Four runs, of which the first fails: its name, the folders of the others, what was said."""
+
+    bad: str
+    good: list[Path]
+    error: RunsFailed
+    told: str
+
+
+@pytest.fixture(scope="module")
+def attempts(
+    toy_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, Attempt]:
+    """The same four runs, in turn and in two processes."""
+    bad = configs(toy_store, ["guided"], learning_rate=1e30)
+    good = configs(toy_store, ["guided", "finetune", "icarl-nme"])
+    attempts = {}
+    for parallel in (1, 2):
+        runs = tmp_path_factory.mktemp("runs")
+        with redirect_stderr(io.StringIO()) as told, pytest.raises(RunsFailed) as failure:
+            train(toy_store, bad + good, runs, parallel=parallel)
+        folders = [RunFolder.of(runs, each).path for each in good]
+        attempts[parallel] = Attempt(bad[0].run_name, folders, failure.value, told.getvalue())
+    return attempts
+
+
+def test_runs_in_processes_end_with_the_bits_of_runs_in_turn(attempts: dict[int, Attempt]) -> None:
+    turn, once = attempts[1].good, attempts[2].good
     assert [leavings(folder) for folder in once] == [leavings(folder) for folder in turn]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_run_that_fails_is_named_and_the_others_are_trained(
+    attempts: dict[int, Attempt], parallel: int
+) -> None:
+    attempt = attempts[parallel]
+    assert re.search(f"1 of 4 runs failed.*{attempt.bad}", str(attempt.error))
+    assert all(read_run(folder).results.complete for folder in attempt.good)
+    assert "loss term" in attempt.told
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
@@ -85,25 +121,10 @@ def test_a_run_that_fails_takes_no_memory_from_the_next(
     bar = NetworkCounter()
     monkeypatch.setattr("avcil.incremental.training.track", lambda *_: nullcontext(bar))
     bad = configs(toy_store, ["joint"], learning_rate=1e30)
+    next_one = configs(toy_store, ["finetune"], tasks=2, epochs=1)
     with pytest.raises(RunsFailed):
-        train(toy_store, bad + configs(toy_store, ["finetune"]), tmp_path)
+        train(toy_store, bad + next_one, tmp_path)
     assert bar.seen[-1] - before == 1
-
-
-@pytest.mark.parametrize("parallel", [1, 2])
-def test_a_run_that_fails_is_named_and_the_others_are_trained(
-    toy_store: FeatureStore,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    parallel: int,
-) -> None:
-    bad = configs(toy_store, ["guided"], learning_rate=1e30)
-    asked = bad + configs(toy_store, ["finetune", "joint"])
-    with pytest.raises(RunsFailed, match=f"1 of 3 runs failed.*{bad[0].run_name}"):
-        train(toy_store, asked, tmp_path, parallel=parallel)
-    good = [read_run(RunFolder.of(tmp_path, each).path).results for each in asked[1:]]
-    assert all(results.complete for results in good)
-    assert "loss term" in capsys.readouterr().err
 
 
 def test_where_all_runs_fail_no_other_is_said_to_be_done(

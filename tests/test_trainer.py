@@ -39,6 +39,13 @@ def configs(store: FeatureStore, method: str = "guided", /, **settings: object) 
     return resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
 
 
+@pytest.fixture(scope="module")
+def whole(toy_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupted, to be read only."""
+    (folder,) = train(toy_store, configs(toy_store), tmp_path_factory.mktemp("whole"))
+    return folder
+
+
 def matrix(folder: Path) -> list[list[int]]:
     return read_run(folder).results.correct
 
@@ -49,14 +56,12 @@ def epochs_logged(folder: Path) -> list[tuple[int, int]]:
 
 
 def test_the_same_seed_gives_the_same_matrix_and_weights(
-    toy_store: FeatureStore, tmp_path: Path
+    toy_store: FeatureStore, tmp_path: Path, whole: Path
 ) -> None:
-    first, second = (
-        train(toy_store, configs(toy_store), tmp_path / name)[0] for name in ("one", "two")
-    )
-    assert matrix(first) == matrix(second)
+    (again,) = train(toy_store, configs(toy_store), tmp_path)
+    assert matrix(again) == matrix(whole)
     last = "task-2.safetensors"
-    assert (first / last).read_bytes() == (second / last).read_bytes()
+    assert (again / last).read_bytes() == (whole / last).read_bytes()
 
 
 def test_another_seed_gives_other_weights(toy_store: FeatureStore, tmp_path: Path) -> None:
@@ -91,10 +96,13 @@ class Interrupter(Bar):
 
 @pytest.mark.parametrize("epochs", [0, 1, 4, 6, 8])
 def test_an_interrupted_run_ends_with_the_matrix_of_an_uninterrupted_one(
-    toy_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: Path,
+    epochs: int,
 ) -> None:
     monkeypatch.setattr("avcil.incremental.checkpoint.Cadence.due", True)
-    (whole,) = train(toy_store, configs(toy_store), tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr("avcil.incremental.training.track", lambda *_: _Constant(Interrupter(epochs)))
         with pytest.raises(KeyboardInterrupt):
@@ -122,11 +130,8 @@ class _Constant:
         pass
 
 
-def test_results_hold_counts_exemplars_and_the_cache(
-    toy_store: FeatureStore, tmp_path: Path
-) -> None:
-    (folder,) = train(toy_store, configs(toy_store), tmp_path)
-    results = read_run(folder).results
+def test_results_hold_counts_exemplars_and_the_cache(toy_store: FeatureStore, whole: Path) -> None:
+    results = read_run(whole).results
     assert results.complete
     assert results.total == [10, 10, 10]
     assert [len(row) for row in results.correct] == [1, 2, 3]

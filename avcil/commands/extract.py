@@ -153,10 +153,15 @@ def extract(
     from avcil.cache.sources import shared_videos
     from avcil.extract.crew import EncoderChoice, Plan
     from avcil.extract.datasets import Where, benchmark
+    from avcil.extract.encoders import check_encoder
     from avcil.extract.pipeline import extract
     from avcil.extract.settings import Settings
 
-    known, torch_device = benchmark(dataset), _device(device)
+    known = benchmark(dataset)
+    choice = EncoderChoice(encoder or known.encoder, data / "encoders")
+    if engine is EngineOption.local:  # on Ray, a folder may be one of the workers alone
+        check_encoder(choice.name)  # before PyTorch is imported and the demo's clips are rendered
+    torch_device = _device(device)
     check_engine(engine, gpus, device, limit)
     settings = Settings(
         seconds=seconds or known.seconds,
@@ -175,7 +180,6 @@ def extract(
         log(f"{shared}; avcil report also gives the accuracy without them")
     path = new_cache(cache, data, clips.name)
     settings = replace(settings, storage=chosen_storage(path, numbers, compression))
-    choice = EncoderChoice(encoder or known.encoder, data / "encoders")
     if is_alone(engine, gpus):
         with no_interrupt_lost():
             model = choice.load(str(torch_device))

@@ -88,12 +88,13 @@ def train(
     ```
     """
     from avcil.cache.reader import FeatureStore
+
+    store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes its seconds
     from avcil.incremental.config import Request
     from avcil.incremental.plan import plan
     from avcil.incremental.training import read_settings, resolve_all
     from avcil.incremental.training import train as train_all
 
-    store = FeatureStore.open(find_cache(cache, data, dataset))
     named: dict[str, object] = {
         "tasks": tasks,
         "first_task": first_task,

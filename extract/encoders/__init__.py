@@ -18,6 +18,20 @@ RELEASES = {"sam-audio": "facebook/sam-audio-large", "pe-av": "facebook/pe-av-la
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/model
 
 
+def check_encoder(name: str) -> None:
+    """Refuse a name that cannot be an encoder's, in no time.
+
+    Raises:
+        EncoderError: no encoder has this name.
+    """
+    path = Path(name)
+    if not (name in ENCODERS or path.is_dir() or path.is_file() or HUB_ID.fullmatch(name)):
+        raise EncoderError(
+            f"unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, or give the folder of "
+            "a SAM-Audio or PE-AV release or its id on the Hugging Face Hub"
+        )
+
+
 def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encoders")) -> Encoder:
     """Load an encoder onto a device.
 
@@ -32,6 +46,7 @@ def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encode
     Raises:
         EncoderError: no encoder has this name, or its weights cannot be loaded.
     """
+    check_encoder(name)
     if name == "tiny":
         from avcil.extract.encoders import tiny
 
@@ -48,12 +63,7 @@ def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encode
         from avcil.extract.encoders import sam_audio
 
         return sam_audio.load(Path(name), device)
-    if HUB_ID.fullmatch(name):
-        return _from_hub(name, device, kept)
-    raise EncoderError(
-        f"unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, or give the folder of a "
-        "SAM-Audio or PE-AV release or its id on the Hugging Face Hub"
-    )
+    return _from_hub(name, device, kept)
 
 
 def _from_folder(folder: Path, device: torch.device) -> Encoder:
