@@ -7,7 +7,7 @@ wrong while a fast form is made is told in one line, and training goes on in the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -48,44 +48,60 @@ class Step:
             full: clips of a full batch and how many of them are new. Not taken from the first batch
                 that comes: after a kill that may be the last one of an epoch.
         """
-        self.method, self.task, self.network, self.optimizer = method, task, network, optimizer
-        self.weights: Mapping[str, float] = config.losses
-        self._terms: Run = self._plain_terms
+        # Forms refer to what they need and not to the step: with the last name of the step its
+        # graph goes, whose memory the next task wants, and not when Python looks for cycles.
+        losses = _Losses(method, task, network, config.losses)
+        self._plain: Run = _Update(losses.terms, optimizer, config.losses).run
         self._fast: Run | None = None
         self._full = full
         if config.compiled:
             torch.compiler.reset()  # else the forms of earlier tasks count against PyTorch's limit
-            self._terms = torch.compile(self._plain_terms, dynamic=False)
-            self._fast = self._run
+            compiled = torch.compile(losses.terms, dynamic=False)
+            self._fast = _Update(compiled, optimizer, config.losses).run
         if config.graphed and _can_be_graphed(optimizer):
-            self._fast = Graph(self._run)
+            self._fast = Graph(self._fast or self._plain)
         elif config.graphed and not task.earlier:
             log("graphed=true needs a GPU, and adam or adamw: going on without")
 
     def __call__(self, batch: Batch, old: Outputs | None) -> Terms:
         """Take a step and return the loss terms; nothing waits for the device."""
-        if self._fast is None or (len(batch.labels), batch.current) != self._full:
-            return self._run_plainly(batch, old)
-        try:
-            return self._fast(batch, old)
-        except Exception as error:  # whatever a compiler or a driver may raise
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            log(f"the fast form of a training step cannot be had, going on without: {reason}")
-            self._fast, self._terms = None, self._plain_terms
-            return self._run_plainly(batch, old)
+        if self._fast is not None and (len(batch.labels), batch.current) == self._full:
+            try:
+                return self._fast(batch, old)
+            except Exception as error:  # whatever a compiler or a driver may raise
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                log(f"the fast form of a training step cannot be had, going on without: {reason}")
+                self._fast = None
+        return self._plain(batch, old)
 
-    def _run_plainly(self, batch: Batch, old: Outputs | None) -> Terms:
-        return self._update(self._plain_terms(batch, old))
 
-    def _run(self, batch: Batch, old: Outputs | None) -> Terms:
-        return self._update(self._terms(batch, old))
+@dataclass(frozen=True, slots=True)
+class _Losses:
+    """What a step makes small."""
 
-    def _plain_terms(self, batch: Batch, old: Outputs | None) -> Terms:
+    method: Method
+    task: Task
+    network: Network
+    weights: Mapping[str, float]
+
+    def terms(self, batch: Batch, old: Outputs | None) -> Terms:
+        """Return the loss terms, with their gradients' history."""
         terms = self.method.loss(batch, self.network(batch), old, self.task)
         # A term that is switched off is left out: times zero, a NaN would still be a NaN.
         return {name: term for name, term in terms.items() if self.weights[name]}
 
-    def _update(self, terms: Terms) -> Terms:
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """A whole step on loss terms, however they are computed."""
+
+    terms: Run
+    optimizer: torch.optim.Optimizer
+    weights: Mapping[str, float]
+
+    def run(self, batch: Batch, old: Outputs | None) -> Terms:
+        """Take a step."""
+        terms = self.terms(batch, old)
         weighted = [self.weights[name] * term for name, term in terms.items()]
         if weighted:
             self.optimizer.zero_grad(set_to_none=True)
