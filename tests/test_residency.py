@@ -520,6 +520,7 @@ class TestOnAGPU:
         for one, other in zip(read_metrics(plain), read_metrics(graphed), strict=True):
             assert one.losses == pytest.approx(other.losses, rel=1e-2, abs=1e-3)
 
+    @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
     def test_steps_never_wait_for_the_device(self, toy_store: FeatureStore) -> None:
         config = configure(toy_store)
         task = Curriculum(config, toy_store).tasks[1]
