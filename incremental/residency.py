@@ -110,7 +110,7 @@ class Staged(Source):
         most = max(map(len, plan), default=0)
         visual, audio = (torch.Size((most, *shape)) for shape in self.shapes)
         buffers = [_Buffer(visual, audio, self.device) for _ in range(min(AHEAD, len(plan)))]
-        copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        copies = _copying_stream(self.device) if self.device.type == "cuda" else None
         pending: deque[tuple[_Buffer, Future[Pair]]] = deque()
         pool = ThreadPoolExecutor(1, "tokens")
         try:
@@ -146,6 +146,15 @@ class Staged(Source):
             for each in pair:
                 each.record_stream(current)
         return pair
+
+
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return a stream for copies, of high priority.
+
+    PyTorch hands out 32 streams of each priority in turn. Among those of the usual one is that on
+    which a graph is recorded: copies on it would be recorded too.
+    """
+    return torch.cuda.Stream(device, priority=-1)
 
 
 class Hosted(Staged):
