@@ -124,6 +124,7 @@ class Graph:
         self._run = run
         self._taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._side: torch.cuda.Stream | None = None
         self._inputs: tuple[Batch, Outputs | None]
         self._terms: Terms
 
@@ -144,11 +145,12 @@ class Graph:
 
     def _warm_up(self, batch: Batch, old: Outputs | None) -> Terms:
         """Take a step on a stream of its own, as recording will."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        # One stream for all: memory that a step frees on one is not reused on another.
+        self._side = self._side or torch.cuda.Stream()
+        self._side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side):
             terms = self._run(batch, old)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self._side)
         return terms
 
     def _record(self, batch: Batch, old: Outputs | None) -> None:
@@ -156,7 +158,9 @@ class Graph:
         self._inputs = cast(tuple[Batch, Outputs | None], copy_tensors((batch, old)))
         graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile: the one that brings tokens does.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(graph, capture_error_mode="thread_local")
+        # When recording fails, PyTorch stays on its stream; the outer context goes back.
+        with torch.cuda.stream(torch.cuda.current_stream()), recording:
             self._terms = self._run(*self._inputs)
         self._graph = graph
 
