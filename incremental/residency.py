@@ -28,7 +28,7 @@ from torch import Tensor
 
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Clips
-from avcil.incremental.device import free_memory
+from avcil.incremental.device import free_memory, made_current
 from avcil.incremental.errors import ConfigError
 
 Tier = Literal["device", "host", "stream"]
@@ -133,7 +133,8 @@ class Staged(Source):
         self.fill(index, visual, audio)
         if copies is None or buffer.copied is None:
             return visual, audio
-        with torch.cuda.stream(copies):
+        # A new thread is on the first GPU; going back to it would take memory there.
+        with made_current(self.device), torch.cuda.stream(copies):
             moved = tuple(each.to(self.device, non_blocking=True) for each in (visual, audio))
             buffer.copied.record(copies)
         return moved[0], moved[1]
