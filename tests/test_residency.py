@@ -492,6 +492,11 @@ def test_bfloat16_learns_what_float32_learns(toy_store: FeatureStore, tmp_path: 
 class TestOnAGPU:
     DEVICE = torch.device("cuda")
 
+    @pytest.fixture(autouse=True)
+    def deterministic(self) -> None:
+        """As `train` does; else an H100 attends with cuDNN, whose gradients vary."""
+        compute_deterministically()
+
     def test_every_tier_gives_the_same_matrix_and_weights(
         self, ragged_store: FeatureStore, tmp_path: Path
     ) -> None:
