@@ -83,8 +83,8 @@ class TokenSet:
                 Batch(
                     visual,
                     audio,
-                    self._mask(0, self.visual_lengths[index], visual.shape[1]),
-                    self._mask(1, self.audio_lengths[index], audio.shape[1]),
+                    self._mask(0, self.visual_lengths, index, visual.shape[1]),
+                    self._mask(1, self.audio_lengths, index, audio.shape[1]),
                     self.labels[index],
                     len(index),
                 ),
@@ -104,8 +104,8 @@ class TokenSet:
         ):
             yield batch
 
-    def _mask(self, modality: int, lengths: Tensor, size: int) -> Tensor | None:
-        return padding_mask(lengths, size) if self.padded[modality] else None
+    def _mask(self, modality: int, lengths: Tensor, index: Tensor, size: int) -> Tensor | None:
+        return padding_mask(lengths[index], size) if self.padded[modality] else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

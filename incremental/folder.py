@@ -76,11 +76,12 @@ class RunFolder:
         """Return the weights after a task, on a device."""
         path = self._weights(task)
         try:
-            return {name: value.to(device) for name, value in load_file(path).items()}
+            stored = load_file(path)
         except Exception as error:  # safetensors raises its own type and OSError
             raise RunDamaged(
                 f"{path} cannot be read ({error}): delete {self.path} and train again"
             ) from error
+        return {name: value.to(device) for name, value in stored.items()}
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace the resume point of a task in training in one step, durably."""
@@ -98,6 +99,8 @@ class RunFolder:
             return None
         try:
             state = torch.load(self._state, map_location=device, weights_only=True)
+        except torch.OutOfMemoryError:  # a RuntimeError too; the file is sound
+            raise
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise RunDamaged(
                 f"{self._state} cannot be read ({error}): delete it, and the same command trains "

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Clips
-from avcil.incremental.device import free_memory
+from avcil.incremental.device import free_memory, made_current
 from avcil.incremental.errors import ConfigError
 
 Tier = Literal["device", "host", "stream"]
@@ -113,7 +113,7 @@ class Staged(Source):
         most = max(map(len, plan), default=0)
         visual, audio = (torch.Size((most, *shape)) for shape in self.shapes)
         buffers = [_Buffer(visual, audio, self.device) for _ in range(min(AHEAD, len(plan)))]
-        copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        copies = _copying_stream(self.device) if self.device.type == "cuda" else None
         pending: deque[tuple[_Buffer, Future[Pair]]] = deque()
         pool = ThreadPoolExecutor(1, "tokens")
         try:
@@ -136,7 +136,8 @@ class Staged(Source):
         self.fill(index, visual, audio)
         if copies is None or buffer.copied is None:
             return visual, audio
-        with torch.cuda.stream(copies):
+        # A new thread is on the first GPU; going back to it would take memory there.
+        with made_current(self.device), torch.cuda.stream(copies):
             moved = tuple(each.to(self.device, non_blocking=True) for each in (visual, audio))
             buffer.copied.record(copies)
         return moved[0], moved[1]
@@ -149,6 +150,15 @@ class Staged(Source):
             for each in pair:
                 each.record_stream(current)
         return pair
+
+
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return a stream for copies, of high priority.
+
+    PyTorch hands out 32 streams of each priority in turn. Among those of the usual one is that on
+    which a graph is recorded: copies on it would be recorded too.
+    """
+    return torch.cuda.Stream(device, priority=-1)
 
 
 class Hosted(Staged):

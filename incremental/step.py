@@ -7,7 +7,7 @@ wrong while a fast form is made is told in one line, and training goes on in the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -48,39 +48,44 @@ class Step:
             full: clips of a full batch and how many of them are new. Not taken from the first batch
                 that comes: after a kill that may be the last one of an epoch.
         """
-        self.method, self.task, self.network, self.optimizer = method, task, network, optimizer
-        self.weights: Mapping[str, float] = config.losses
-        self._terms: Run = self._plain_terms
+        # Forms refer to what they need and not to the step: with the last name of the step its
+        # graph goes, whose memory the next task wants, and not when Python looks for cycles.
+        losses = _Losses(method, task, network, config.losses)
+        self._plain: Run = _Update(losses.terms, optimizer, config.losses).run
         self._fast: Run | None = None
         self._full = full
         if config.compiled:
             torch.compiler.reset()  # else the forms of earlier tasks count against PyTorch's limit
-            self._terms = torch.compile(self._plain_terms, dynamic=False)
-            self._fast = self._run
+            compiled = torch.compile(losses.terms, dynamic=False)
+            self._fast = _Update(compiled, optimizer, config.losses).run
         if config.graphed and _can_be_graphed(optimizer):
-            self._fast = Graph(self._run)
+            self._fast = Graph(self._fast or self._plain)
         elif config.graphed and not task.earlier:
             log("graphed=true needs a GPU, and adam or adamw: going on without")
 
     def __call__(self, batch: Batch, old: Outputs | None) -> Terms:
         """Take a step and return the loss terms; nothing waits for the device."""
-        if self._fast is None or (len(batch.labels), batch.current) != self._full:
-            return self._run_plainly(batch, old)
-        try:
-            return self._fast(batch, old)
-        except Exception as error:  # whatever a compiler or a driver may raise
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            log(f"the fast form of a training step cannot be had, going on without: {reason}")
-            self._fast, self._terms = None, self._plain_terms
-            return self._run_plainly(batch, old)
+        if self._fast is not None and (len(batch.labels), batch.current) == self._full:
+            try:
+                return self._fast(batch, old)
+            except Exception as error:  # whatever a compiler or a driver may raise
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                log(f"the fast form of a training step cannot be had, going on without: {reason}")
+                self._fast = None
+        return self._plain(batch, old)
 
-    def _run_plainly(self, batch: Batch, old: Outputs | None) -> Terms:
-        return self._update(self._plain_terms(batch, old))
 
-    def _run(self, batch: Batch, old: Outputs | None) -> Terms:
-        return self._update(self._terms(batch, old))
+@dataclass(frozen=True, slots=True)
+class _Losses:
+    """What a step makes small."""
 
-    def _plain_terms(self, batch: Batch, old: Outputs | None) -> Terms:
+    method: Method
+    task: Task
+    network: Network
+    weights: Mapping[str, float]
+
+    def terms(self, batch: Batch, old: Outputs | None) -> Terms:
+        """Return the loss terms, with their gradients' history."""
         new = self.network(batch, None if old is None else self._tokens_from(batch))
         terms = self.method.loss(batch, new, old, self.task)
         # A term that is switched off is left out: times zero, a NaN would still be a NaN.
@@ -91,7 +96,18 @@ class Step:
         whose = self.method.reads().get("tokens")
         return batch.current if whose == "exemplars" else None if whose is None else 0
 
-    def _update(self, terms: Terms) -> Terms:
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """A whole step on loss terms, however they are computed."""
+
+    terms: Run
+    optimizer: torch.optim.Optimizer
+    weights: Mapping[str, float]
+
+    def run(self, batch: Batch, old: Outputs | None) -> Terms:
+        """Take a step."""
+        terms = self.terms(batch, old)
         weighted = [self.weights[name] * term for name, term in terms.items()]
         if weighted:
             self.optimizer.zero_grad(set_to_none=True)
@@ -114,6 +130,7 @@ class Graph:
         self._run = run
         self._taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._side: torch.cuda.Stream | None = None
         self._inputs: tuple[Batch, Outputs | None]
         self._terms: Terms
 
@@ -134,11 +151,12 @@ class Graph:
 
     def _warm_up(self, batch: Batch, old: Outputs | None) -> Terms:
         """Take a step on a stream of its own, as recording will."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        # One stream for all: memory that a step frees on one is not reused on another.
+        self._side = self._side or torch.cuda.Stream()
+        self._side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side):
             terms = self._run(batch, old)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self._side)
         return terms
 
     def _record(self, batch: Batch, old: Outputs | None) -> None:
@@ -146,7 +164,9 @@ class Graph:
         self._inputs = cast(tuple[Batch, Outputs | None], copy_tensors((batch, old)))
         graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile: the one that brings tokens does.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(graph, capture_error_mode="thread_local")
+        # When recording fails, PyTorch stays on its stream; the outer context goes back.
+        with torch.cuda.stream(torch.cuda.current_stream()), recording:
             self._terms = self._run(*self._inputs)
         self._graph = graph
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -368,6 +370,60 @@ def test_the_fast_form_serves_full_batches_whichever_comes_first(
     assert served == [8, 8]
 
 
+def make_step(store: FeatureStore, **settings: object) -> tuple[Step, Batch]:
+    """Return the step of a first task and a full batch for it."""
+    config = configure(store, "finetune", **settings)
+    task = Curriculum(config, store).tasks[0]
+    network = Network("guided", config.head_options(), store.encoding, LinearClassifier)
+    network.classifier.grow(2)
+    optimizer = make_optimizer(config, network)
+    step = Step(config, config.make_method(), task, network, optimizer, (8, 8))
+    clips = TokenSet.load(store, store.rows("train", [0, 1]), np.arange(6), Residency(CPU))
+    return step, next(clips.batches(8))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_goes_with_its_last_name(
+    toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    """The next task wants the memory of a graph, before Python may look for cycles."""
+    monkeypatch.setattr(torch, "compile", lambda form, **_: form)
+    step, batch = make_step(toy_store, compiled=compiled)
+    step(batch, None)
+    left = weakref.ref(step)
+    gc.disable()
+    try:
+        del step
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def test_a_fast_form_that_fails_is_gone_before_the_plain_one_runs(
+    toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording that failed holds the random generator and the memory of its graph."""
+    held: list[weakref.ref[Source]] = []
+    found: list[object] = []
+
+    def fail(*_: object) -> Any:
+        recording = Resident(torch.empty(0), torch.empty(0))
+        held.append(weakref.ref(recording))
+        raise RuntimeError("no graph")
+
+    step, batch = make_step(toy_store)
+    plain = step._plain
+
+    def looking(*inputs: Any) -> Any:
+        found.append(held[0]())
+        return plain(*inputs)
+
+    monkeypatch.setattr(step, "_fast", fail)
+    monkeypatch.setattr(step, "_plain", looking)
+    step(batch, None)
+    assert found == [None]
+
+
 def test_a_graph_without_a_gpu_is_told(
     toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -483,6 +539,11 @@ def test_results_say_how_the_products_were_computed(
 class TestOnAGPU:
     DEVICE = torch.device("cuda")
 
+    @pytest.fixture(autouse=True)
+    def deterministic(self) -> None:
+        """As `train` does; else an H100 attends with cuDNN, whose gradients vary."""
+        compute_deterministically()
+
     def test_every_tier_gives_the_same_matrix_and_weights(
         self, ragged_store: FeatureStore, tmp_path: Path
     ) -> None:
@@ -511,6 +572,7 @@ class TestOnAGPU:
         for one, other in zip(read_metrics(plain), read_metrics(graphed), strict=True):
             assert one.losses == pytest.approx(other.losses, rel=1e-2, abs=1e-3)
 
+    @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
     def test_steps_never_wait_for_the_device(self, toy_store: FeatureStore) -> None:
         config = configure(toy_store)
         task = Curriculum(config, toy_store).tasks[1]

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.checkpoint import SECONDS_BETWEEN, Cadence
@@ -233,6 +234,27 @@ def kill_and_resume(number: int, cache: Path, runs: Path) -> tuple[bool, dict[st
     finish(arguments)
     (results,) = runs.rglob("results.json")
     return had_state, leavings(results.parent)
+
+
+class Full:
+    """A tensor that the device has no room for."""
+
+    def to(self, _: torch.device) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+
+def test_a_full_device_does_not_make_a_file_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the user would be told to delete what a run can go on from."""
+    folder, cpu = RunFolder(tmp_path), torch.device("cpu")
+    folder.save_state({"task": 0})
+    monkeypatch.setattr(torch, "load", lambda *_, **__: Full().to(cpu))
+    monkeypatch.setattr("avcil.incremental.folder.load_file", lambda _: {"weight": Full()})
+    with pytest.raises(torch.OutOfMemoryError):
+        folder.load_state(0, cpu)
+    with pytest.raises(torch.OutOfMemoryError):
+        folder.weights(0, cpu)
 
 
 @pytest.mark.slow
