@@ -12,7 +12,7 @@ tokens a clip and modality. Columns:
 - plain: an eager float32 loop over tokens on the device, the teacher asked at each step;
 - ours, with its settings: loading the task and asking the teacher count, a twentieth an epoch;
 - limit: the rate of the largest matrix product, measured here, over the product's operations in a
-  training step of the head (forward and backward, without the teacher).
+  training step of the head (every token through every layer, forward and backward, no teacher).
 
 Ways take turns and figures are medians. Prints one JSON line with versions and machine, then a
 table. Figures seen: docs/benchmarks/train_2cores_2026-11.md.
@@ -35,7 +35,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from avcil.incremental.device import compute_deterministically
+from avcil.incremental.device import compute_deterministically, multiplies_bf16
 from avcil.incremental.heads.base import Batch
 from benchmarks.train_rivals import (
     AUDIO,
@@ -55,7 +55,7 @@ REFERENCE = "AV-CIL's way"
 FORMS: dict[str, dict[str, dict[str, object]]] = {
     "cpu": {
         "ours": {},
-        "ours, bf16": {"precision": "bf16"},
+        "ours, fp32": {"precision": "fp32"},
         "ours, compiled": {"compiled": True},
     },
     "cuda": {
@@ -129,7 +129,7 @@ def ceiling(device: torch.device, kind: torch.dtype) -> float:
     return best
 
 
-def print_table(rates: dict[int, dict[str, float]]) -> None:
+def print_table(rates: dict[int, dict[str, float]], device: torch.device) -> None:
     """Print clips a second as Markdown, ours with ratios to AV-CIL's way, plain and the limit."""
     columns = list(next(iter(rates.values())))
     print("| tokens | " + " | ".join(columns) + " |")
@@ -137,17 +137,16 @@ def print_table(rates: dict[int, dict[str, float]]) -> None:
     for tokens, row in rates.items():
         cells = []
         for name, rate in row.items():
-            limit = row["limit, bf16" if is_coarse(name, row) else "limit, fp32"]
+            limit = row["limit, bf16" if is_coarse(name, device) else "limit, fp32"]
             ratios = f"{rate / row[REFERENCE]:.1f} x, {rate / row['plain']:.2f} x"
             told = f" ({ratios}, {rate / limit:.0%})" if name.startswith("ours") else ""
             cells.append(f"{rate:,.0f}{told}" if rate >= 100 else f"{rate:.1f}{told}")
         print(f"| {tokens} | " + " | ".join(cells) + " |")
 
 
-def is_coarse(name: str, row: dict[str, float]) -> bool:
-    """Say whether a way of ours computes in bfloat16, the default of a GPU."""
-    on_gpu = "ours, graph" in row
-    return name.startswith("ours") and ("fp32" not in name if on_gpu else "bf16" in name)
+def is_coarse(name: str, device: torch.device) -> bool:
+    """Say whether a way of ours computes in bfloat16, the default of devices that have it."""
+    return name.startswith("ours") and "fp32" not in name and multiplies_bf16(device)
 
 
 def facts(device: torch.device, options: argparse.Namespace) -> dict[str, object]:
@@ -157,6 +156,7 @@ def facts(device: torch.device, options: argparse.Namespace) -> dict[str, object
     return {
         "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
+        "bf16": multiplies_bf16(device),
         "batch": f"{BATCH} new clips and {BATCH} exemplars",
         "work": options.work,
         "repeats": options.repeats,
@@ -204,7 +204,7 @@ def main() -> None:
     }
     told = {name: round(rate / 1e9) for name, rate in limits.items()}
     print(json.dumps(facts(device, options) | {"ceiling_gflops": told, "clips_s": rounded}))
-    print_table(rates)
+    print_table(rates, device)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def neighbourhood_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Source: Douillard et al., PODNet, ECCV 2020, equation 5; Kang et al., AFC, CVPR 2022.
     """
-    shifted = logits - logits.max(1, keepdim=True).values
+    shifted = logits - logits.amax(1, keepdim=True)
     right = shifted.gather(1, labels[:, None])
     others = shifted.scatter(1, labels[:, None], -torch.inf)
     none = torch.zeros_like(right)  # e^0 = 1

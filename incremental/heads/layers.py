@@ -99,7 +99,8 @@ def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return tokens.sum(1) / tokens.shape[1]  # its gradient is a view; that of `mean` a copy
     weight = mask.to(tokens.dtype)[:, :, None]
-    return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)
+    # Counted apart: bfloat16 has no odd numbers above 256.
+    return (tokens * weight).sum(1) / mask.sum(1).clamp_min(1).float()[:, None]
 
 
 class Attention(nn.Module):
