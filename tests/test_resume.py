@@ -206,6 +206,14 @@ def wait_for_epoch(process: subprocess.Popen[str], runs: Path, epoch: int) -> No
         time.sleep(0.001)
 
 
+def wait_for_run(process: subprocess.Popen[str], runs: Path, method: str) -> Path:
+    """Wait until a run of this method has begun; others may be ahead of it, or done."""
+    while not (begun := list(runs.rglob(f"{method}-*"))) and process.poll() is None:
+        time.sleep(0.001)
+    (folder,) = begun
+    return folder
+
+
 def finish(arguments: Sequence[str]) -> None:
     process = start(arguments, 30)
     told = process.communicate()[1]
@@ -302,8 +310,8 @@ def test_a_signal_ends_parallel_runs_and_the_same_command_finishes_them(
 def test_a_killed_process_loses_its_run_alone(toy_cache: Path, tmp_path: Path) -> None:
     more = ("--method", "guided,finetune", "--parallel", "2")
     process = start(command(toy_cache, tmp_path, 100, *more), 30)
-    wait_for_epoch(process, tmp_path, 20)
-    (folder,) = tmp_path.rglob("guided-*")
+    folder = wait_for_run(process, tmp_path, "guided")
+    wait_for_epoch(process, folder, 20)
     os.kill(json.loads((folder / ".lock").read_text())["pid"], signal.SIGKILL)
     told = process.communicate()[1]
     assert process.returncode == 1
