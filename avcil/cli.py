@@ -62,7 +62,7 @@ def main() -> None:
     try:
         app()
     except AvcilError as error:
-        from avcil.progress import console
+        from avcil.runtime.progress import console
 
         console().print(f"error: {error}", style="red", markup=False)
         sys.exit(1)

@@ -39,13 +39,13 @@ import torch
 
 from avcil.commands.extract import default_workers
 from avcil.extract.datasets import Clip, Dataset
+from avcil.extract.decode.media import Sampling, decode
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders import tiny
 from avcil.extract.encoders.towers import AudioTower, TowerEncoder, Towers, VisionTower, reflected
-from avcil.extract.job import threads_beside
-from avcil.extract.media import Sampling, decode
 from avcil.extract.pipeline import extract
-from avcil.extract.settings import Settings
+from avcil.extract.plan import Settings
+from avcil.extract.worker import threads_beside
 
 FILES = 8
 

@@ -75,15 +75,16 @@ def make(path: Path, scale: float) -> None:
 
 def train(path: Path, runs: Path, tier: str, scale: float) -> Usage:
     """Train all tasks in this process and return what it took."""
-    from avcil.incremental.config import Request
-    from avcil.incremental.curriculum import Curriculum
-    from avcil.incremental.device import choose_device, compute_deterministically
-    from avcil.incremental.folder import RunFolder
-    from avcil.incremental.job import new_results
-    from avcil.incremental.residency import Residency
-    from avcil.incremental.trainer import Trainer
-    from avcil.incremental.training import resolve_all
-    from avcil.progress import track
+    from avcil.incremental.config.resolve import Request
+    from avcil.incremental.data.placement import Residency
+    from avcil.incremental.launch.run import new_results
+    from avcil.incremental.launch.schedule import resolve_all
+    from avcil.incremental.runs.folder import RunFolder
+    from avcil.incremental.train.precision import compute_deterministically
+    from avcil.incremental.train.scenario import Curriculum
+    from avcil.incremental.train.trainer import Trainer
+    from avcil.runtime.device import choose_device
+    from avcil.runtime.progress import track
 
     compute_deterministically()
     device = choose_device("cpu")

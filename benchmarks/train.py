@@ -35,8 +35,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from avcil.incremental.device import compute_deterministically, multiplies_bf16
 from avcil.incremental.heads.base import Batch
+from avcil.incremental.train.precision import compute_deterministically
+from avcil.runtime.device import multiplies_bf16
 from benchmarks.train_rivals import (
     AUDIO,
     BATCH,

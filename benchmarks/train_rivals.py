@@ -23,22 +23,21 @@ from torch.utils.data import DataLoader, Dataset
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Encoding, Manifest, Split, Tokens
 from avcil.cache.writer import CacheWriter
-from avcil.incremental.checkpoint import Cadence, Checkpoint
-from avcil.incremental.config import Config, Request
-from avcil.incremental.curriculum import Curriculum
-from avcil.incremental.data import Sampler, TokenSet
-from avcil.incremental.device import autocast_type, suitable_threads
-from avcil.incremental.fit import Fit, make_optimizer
-from avcil.incremental.folder import RunFolder
+from avcil.incremental.config.config import Config
+from avcil.incremental.config.resolve import Request
+from avcil.incremental.data.clips import Replay, Sampler, TokenSet
+from avcil.incremental.data.placement import Residency
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.network import Network
-from avcil.incremental.journal import Journal
-from avcil.incremental.methods.base import Replay
-from avcil.incremental.residency import Residency
-from avcil.incremental.step import Step
-from avcil.incremental.teacher import Teacher
-from avcil.incremental.training import resolve_all
+from avcil.incremental.launch.schedule import resolve_all
+from avcil.incremental.runs.folder import Journal, RunFolder
+from avcil.incremental.train.checkpoint import Cadence, Checkpoint
+from avcil.incremental.train.fit import Fit, make_optimizer
+from avcil.incremental.train.precision import autocast_type, suitable_threads
+from avcil.incremental.train.scenario import Curriculum
+from avcil.incremental.train.step import Step
+from avcil.incremental.train.teacher import Teacher
 
 VISUAL, AUDIO = 1024, 128
 CLASSES = 20

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avcil.cache.disk import writable
-from avcil.cache.files import Files
-from avcil.cache.numbers import MODALITIES, Modality
+from avcil.cache.errors import CacheUnwritable
+from avcil.cache.format.layout import Status
+from avcil.cache.format.quantize import MODALITIES, Modality
 from avcil.cache.reader import FeatureStore
-from avcil.cache.records import Status
-from avcil.cache.schema import SPLITS, CacheUnwritable, Split
+from avcil.cache.schema import SPLITS, Split
 from avcil.cache.sources import shared_videos
+from avcil.cache.storage.local import writable
+from avcil.cache.storage.open import open_files
 
 PLOTTED_CLIPS = 200
 
@@ -42,7 +43,7 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
         ("numbers", f"{numbers}, compression {storage.compression}, rounding {rounding}"),
         ("clips", _progress(store)),
         *([("leaks", shared)] if shared else []),
-        ("on disk", _size(Files.at(path).size_bytes())),
+        ("on disk", _size(open_files(path).size_bytes())),
         ("made", f"{header.created}, " + _software(dict(header.software))),
     ]
 

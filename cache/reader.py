@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from avcil.cache import numbers
-from avcil.cache.files import Files
-from avcil.cache.layout import Header
-from avcil.cache.numbers import MODALITIES, ArraySpec, Modality
-from avcil.cache.opening import (
+from avcil.cache.errors import CacheIncomplete
+from avcil.cache.format import quantize
+from avcil.cache.format.layout import Header, Status
+from avcil.cache.format.load import (
     Rows,
     is_plain,
     read_header,
@@ -24,9 +23,11 @@ from avcil.cache.opening import (
     read_rows,
     unfinished_shards,
 )
-from avcil.cache.records import Status
-from avcil.cache.schema import CacheIncomplete, Clips, Encoding, Manifest, Split
-from avcil.cache.shards import Checksums, ShardFiles
+from avcil.cache.format.quantize import MODALITIES, ArraySpec, Modality
+from avcil.cache.format.shard_reader import Checksums, ShardFiles
+from avcil.cache.schema import Clips, Encoding, Manifest, Split
+from avcil.cache.storage.base import Files
+from avcil.cache.storage.open import open_files
 
 if TYPE_CHECKING:
     import pandas
@@ -57,7 +58,7 @@ class FeatureStore:
         self.header = header
         self.manifest = manifest
         self.encoding: Encoding = header.encoding
-        self.status: NDArray[np.uint8] = rows.status  # [N] of avcil.cache.records.Status
+        self.status: NDArray[np.uint8] = rows.status  # [N] of avcil.cache.format.layout.Status
         self.lengths: dict[Modality, NDArray[np.int64]] = rows.lengths  # [N] each
         self._error = rows.error
         self.failures: dict[str, str] = rows.failures
@@ -79,7 +80,7 @@ class FeatureStore:
             CacheIncomplete: some clips are not extracted yet.
             ShardDamaged: a record or the list of clips is damaged.
         """
-        files = Files.at(path)
+        files = open_files(path)
         header = read_header(files)
         manifest = read_manifest(files, header)
         rows = read_rows(files, header)
@@ -202,7 +203,7 @@ class FeatureStore:
         block = max(1, DECODE_BYTES // self.header.arrays[modality][0].chunk_bytes)
         for first in range(0, len(rows), block):
             stored = self.read_stored(modality, rows[first : first + block])
-            numbers.decode(stored, self.header.storage, out[first : first + block])
+            quantize.decode(stored, self.header.storage, out[first : first + block])
 
     def load_tokens(self, modality: Modality, rows: ArrayLike) -> NDArray[np.float16]:
         """Read one modality of clips: [B, T, D], see `load`."""
@@ -235,7 +236,7 @@ def _reader(
 ) -> ArrayReader:
     if is_plain(files, header, spec) and files.folder is not None:
         return ShardFiles(files.folder, header, spec, checksums[spec.name], describe)
-    from avcil.cache.runs import ZarrRuns
+    from avcil.cache.format.zarr_reader import ZarrRuns
 
     return ZarrRuns(files, spec, checksums[spec.name], describe)
 

@@ -12,19 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
-from avcil.cache.creation import LISTING, PER_SHARD, create_column, create_small, create_tokens
-from avcil.cache.disk import writable
-from avcil.cache.files import Files
-from avcil.cache.layout import RECORDS, ROOT, Header
-from avcil.cache.opening import read_header, read_record
-from avcil.cache.records import (
+from avcil.cache.errors import ShardDamaged
+from avcil.cache.format.create import LISTING, PER_SHARD, create_column, create_small, create_tokens
+from avcil.cache.format.layout import (
+    RECORDS,
+    ROOT,
+    Header,
     Record,
     Status,
     dump_record,
     record_key,
     recorded_shards,
 )
-from avcil.cache.schema import ShardDamaged
+from avcil.cache.format.load import read_header, read_record
+from avcil.cache.storage.base import Files
+from avcil.cache.storage.local import writable
+from avcil.cache.storage.open import open_files
 from avcil.cache.verify import Damage, Report, open_small, verify
 from avcil.cache.writer import open_for_writing
 
@@ -39,7 +42,7 @@ def verify_and_repair(path: Path | str) -> Report:
         CacheUnwritable: the folder is read-only, or the disk full.
         CacheNotFound, SchemaMismatch, ShardDamaged, StoreUnreachable: see `verify`.
     """
-    files = Files.at(path, write=True)
+    files = open_files(path, write=True)
     header = read_header(files)
     restored = [
         Damage(shard=0, array=name, what=f"{name}/{ROOT} is gone or damaged")

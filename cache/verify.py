@@ -14,12 +14,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from avcil.cache import numbers
-from avcil.cache.creation import PER_SHARD
-from avcil.cache.files import Files
-from avcil.cache.layout import RECORDS, ROOT, Header
-from avcil.cache.numbers import MODALITIES, Modality
-from avcil.cache.opening import (
+from avcil.cache.errors import ShardDamaged, ShardMissing
+from avcil.cache.format import quantize
+from avcil.cache.format.create import PER_SHARD
+from avcil.cache.format.layout import RECORDS, ROOT, Header, Record, Status, recorded_shards
+from avcil.cache.format.load import (
     UNOPENED,
     Rows,
     add_record,
@@ -29,10 +28,11 @@ from avcil.cache.opening import (
     read_record,
     unfinished_shards,
 )
+from avcil.cache.format.quantize import MODALITIES, Modality
 from avcil.cache.reader import FeatureStore
-from avcil.cache.records import Record, Status, recorded_shards
-from avcil.cache.schema import ShardDamaged, ShardMissing
-from avcil.progress import track
+from avcil.cache.storage.base import Files
+from avcil.cache.storage.open import open_files
+from avcil.runtime.progress import track
 
 BLOCK_BYTES = 32 << 20
 NORM_TOLERANCE = {"float16": 0.01, "int8": 0.05}
@@ -72,7 +72,7 @@ def verify(path: Path | str) -> Report:
         CacheNotFound, SchemaMismatch, ShardDamaged: the header, an array's metadata or the list of
             clips is unusable, so that nothing else can be told.
     """
-    files = Files.at(path)
+    files = open_files(path)
     header = read_header(files)
     manifest = read_manifest(files, header)
     report = Report(header=header)
@@ -178,7 +178,7 @@ def _check_values(
     stored: tuple[NDArray[np.generic], ...],
 ) -> Iterator[tuple[int, str]]:
     tokens = np.empty(stored[0].shape, np.float16)
-    numbers.decode(stored, store.header.storage, tokens)
+    quantize.decode(stored, store.header.storage, tokens)
     for row, clip in zip(rows.tolist(), tokens, strict=True):
         if store.status[row] == Status.FAILED:
             continue  # NaN throughout, which its checksum has shown

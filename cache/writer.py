@@ -14,15 +14,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import zarr
 
-from avcil.cache.block import Block
-from avcil.cache.comparison import check_same, check_same_clips
-from avcil.cache.creation import create, new_header
-from avcil.cache.disk import writable
-from avcil.cache.files import Files, Lock
-from avcil.cache.layout import LOCK, ROOT, Header, is_cache, is_unfinished
-from avcil.cache.opening import (
+from avcil.cache.errors import SchemaMismatch
+from avcil.cache.format.create import create, new_header
+from avcil.cache.format.layout import (
+    ROOT,
+    Header,
+    Record,
+    Status,
+    dump_record,
+    is_cache,
+    is_unfinished,
+    record_key,
+)
+from avcil.cache.format.load import (
     UNOPENED,
     Rows,
     add_record,
@@ -32,15 +39,14 @@ from avcil.cache.opening import (
     read_rows,
     unfinished_shards,
 )
-from avcil.cache.records import Record, Status, dump_record, record_key
-from avcil.cache.schema import (
-    Encoding,
-    Failure,
-    Manifest,
-    SchemaMismatch,
-    Storage,
-    Tokens,
-)
+from avcil.cache.format.mismatch import check_same, check_same_clips
+from avcil.cache.format.quantize import MODALITIES
+from avcil.cache.format.shard_builder import Block
+from avcil.cache.reader import FeatureStore
+from avcil.cache.schema import Encoding, Failure, Manifest, Storage, Tokens
+from avcil.cache.storage.base import LOCK, Files, Lock
+from avcil.cache.storage.local import writable
+from avcil.cache.storage.open import open_files
 
 
 class CacheWriter:
@@ -77,7 +83,7 @@ class CacheWriter:
             CacheBusy: another process is writing it.
             CacheUnwritable: the disk is full or the folder read-only.
         """
-        files = Files.at(path, write=True)
+        files = open_files(path, write=True)
         wanted = new_header(manifest, encoding, storage or Storage(), shard_clips)
         with writable(files.where):
             lock = _lock(files)
@@ -103,7 +109,7 @@ class CacheWriter:
         Raises:
             CacheError: see `FeatureStore.open`.
         """
-        files = Files.at(path, write=True)
+        files = open_files(path, write=True)
         header = read_header(files)
         return cls(files, header, read_manifest(files, header), None)
 
@@ -211,10 +217,26 @@ class CacheWriter:
         if record is not None:
             self._enter(record)
 
-    def _keep(self, block: Block, rows: list[int]) -> None:
-        """Take the good clips of a shard that is written again."""
-        if rows:
-            block.keep(self._files, self._rows, self._manifest, rows)
+    def _keep(self, block: Block, kept: list[int]) -> None:
+        """Take clips, by row, from the shard as it lies on disk, checked."""
+        if not kept:
+            return
+        rows, first = self._rows, self._header.rows(block.shard).start
+        store = FeatureStore(self._files, self._header, self._manifest, rows)
+        for row in kept:
+            clip = self._manifest.ids[row]
+            if rows.status[row] == Status.FAILED:
+                block.fail(row - first, clip, rows.failures[clip])
+                continue
+            stored = {name: store.read_stored(name, np.array([row])) for name in MODALITIES}
+            block.keep(
+                row - first,
+                {name: tuple(array[0] for array in arrays) for name, arrays in stored.items()},
+                {name: int(rows.lengths[name][row]) for name in MODALITIES},
+                {name: rows.error[name][row] for name in MODALITIES},
+            )
+            if clip in rows.notes:
+                block.note(clip, rows.notes[clip])
 
     def _enter(self, record: Record) -> None:
         for row in self._header.rows(record.shard):

@@ -17,8 +17,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from avcil.errors import AvcilError
-from avcil.extract.crew import Broken, Committed, Crew, Event, Idle, Lost, Member, Plan, Ready
 from avcil.extract.errors import EngineError
+from avcil.extract.events import Broken, Committed, Crew, Event, Idle, Lost, Ready
+from avcil.extract.plan import Plan
+from avcil.extract.worker import Member
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,11 +19,13 @@ def test_type_checkers_see_the_folder_through_a_link(name: str) -> None:
 
 
 def test_every_package_is_declared_for_the_wheel() -> None:
-    found = {"avcil", "avcil.commands"} | {
+    own = {f"avcil.{init.parent.name}" for init in (ROOT / "avcil").glob("*/__init__.py")}
+    below = {
         ".".join(["avcil", *init.parent.relative_to(ROOT).parts])
         for folder in FOLDERS
         for init in (ROOT / folder).rglob("__init__.py")
     }
+    found = {"avcil"} | own | below
     assert found == set(SETTINGS["tool"]["setuptools"]["packages"])
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
-from avcil.commands.places import DATA, find_cache, new_cache
-from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
+from avcil.commands.options import COMPRESSION, DATA, NUMBERS, chosen_storage, find_cache, new_cache
 
 if TYPE_CHECKING:
     from avcil.cache.reader import FeatureStore
@@ -39,26 +37,8 @@ DATASET = Annotated[
 NAMED_CLIPS = 5
 
 
-class Target(StrEnum):
-    """Files that a cache can be exported to."""
-
-    h5 = "h5"
-    npz = "npz"
-    safetensors = "safetensors"
-
-
-class Origin(StrEnum):
-    """Layouts that can be imported."""
-
-    avcil = "avcil"
-
-
-class SplitOption(StrEnum):
-    """Parts of a data set."""
-
-    train = "train"
-    val = "val"
-    test = "test"
+Target = Literal["h5", "npz", "safetensors"]
+"""Files that a cache can be exported to."""
 
 
 @app.command()
@@ -179,8 +159,8 @@ def _verdict(report: Report, repaired: bool) -> str:
 
 
 def _remedy(damages: list[Damage], repaired: bool) -> str:
-    from avcil.cache.creation import PER_SHARD
-    from avcil.cache.layout import ROOT
+    from avcil.cache.format.create import PER_SHARD
+    from avcil.cache.format.layout import ROOT
 
     if not repaired:
         return "--repair marks them to be redone"
@@ -195,7 +175,9 @@ def import_(
     dataset: Annotated[
         str, typer.Option(help="Name of the data set: ave, ks, vs100.", show_default=False)
     ],
-    origin: Annotated[Origin, typer.Option("--from", help="Layout of the folder.")] = Origin.avcil,
+    origin: Annotated[
+        Literal["avcil"], typer.Option("--from", help="Layout of the folder.")
+    ] = "avcil",
     splits: Annotated[
         Path | None,
         typer.Option(help="Folder of the lists of clips.  [default: FOLDER]", show_default=False),
@@ -220,9 +202,9 @@ def import_(
     avcil cache import downloads/VS100 --dataset vs100 --cache published.zarr
     ```
     """
-    from avcil.cache.importing import import_avcil
+    from avcil.cache.convert.avcil_features import import_avcil
 
-    assert origin is Origin.avcil
+    assert origin == "avcil"
     path = new_cache(cache, data, dataset)
     storage = chosen_storage(path, numbers, compression)
     done = import_avcil(folder, dataset, path, splits=splits, storage=storage)
@@ -242,7 +224,8 @@ def export(
         typer.Option(help="Kind of file.  [default: by its name]", show_default=False),
     ] = None,
     split: Annotated[
-        SplitOption | None, typer.Option(help="Of this split alone.", show_default=False)
+        Literal["train", "val", "test"] | None,
+        typer.Option(help="Of this split alone.", show_default=False),
     ] = None,
     cache: CACHE = None,
     dataset: DATASET = None,
@@ -258,19 +241,19 @@ def export(
     avcil cache export train.safetensors --split train --dataset ave
     ```
     """
-    from avcil.cache.exporting import export as write
+    from avcil.cache.convert.export import export as write
     from avcil.cache.reader import FeatureStore
 
     target = to or _target(output)
     store = FeatureStore.open(find_cache(cache, data, dataset))
-    rows = write(store, output, target.value, split=split.value if split else None)
+    rows = write(store, output, target, split=split)
     typer.echo(f"{len(rows)} clips in {output}")
 
 
 def _target(output: Path) -> Target:
     ending = output.suffix.removeprefix(".")
-    if ending not in Target.__members__:
+    if ending not in get_args(Target):
         raise typer.BadParameter(
-            f"cannot tell the kind of {output.name}; give --to {'|'.join(Target)}"
+            f"cannot tell the kind of {output.name}; give --to {'|'.join(get_args(Target))}"
         )
-    return Target(ending)
+    return cast(Target, ending)

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avcil.commands.places import DATA, cache_path
+from avcil.commands.options import DATA, cache_path
 
 if TYPE_CHECKING:
     from avcil.extract.datasets import Dataset

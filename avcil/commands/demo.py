@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from avcil.commands.extract import extract
-from avcil.commands.places import DATA, RUNS
+from avcil.commands.options import DATA, RUNS
 from avcil.commands.report import report
 from avcil.commands.train import train
 

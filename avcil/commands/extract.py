@@ -8,31 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avcil.commands.engines import (
+from avcil.commands.options import (
+    COMPRESSION,
+    DATA,
     ENGINE,
     GPUS,
-    EngineOption,
-    check_engine,
-    encode_together,
-    is_alone,
+    NUMBERS,
+    chosen_storage,
+    new_cache,
 )
-from avcil.commands.places import DATA, new_cache
-from avcil.commands.storage import COMPRESSION, NUMBERS, chosen_storage
-from avcil.extract.errors import ExtractError
-from avcil.machine import cores
-from avcil.progress import log
-from avcil.stopping import no_interrupt_lost
+from avcil.runtime.machine import cores
+from avcil.runtime.progress import log
+from avcil.runtime.stopping import no_interrupt_lost
 
 if TYPE_CHECKING:
     import torch
 
+    from avcil.extract.decode.media import Silent
     from avcil.extract.encoders.base import Precision
-    from avcil.extract.media import Silent
     from avcil.extract.pipeline import Summary
 
 SOME_CLIPS_FAILED = 3
 TRIAL = 4
-DEVICES = ("cpu", "cuda")
 
 # A default that depends on the data set stands in the help, since it cannot stand in the signature.
 DATASET = Annotated[
@@ -130,7 +127,7 @@ def extract(
     max_failures: MAX_FAILURES = "5%",
     retry_failed: RETRY_FAILED = False,
     gpus: GPUS = None,
-    engine: ENGINE = EngineOption.local,
+    engine: ENGINE = "local",
     silent: SILENT = "refuse",
     patience: PATIENCE = 120.0,
     limit: LIMIT = None,
@@ -151,17 +148,19 @@ def extract(
     ```
     """
     from avcil.cache.sources import shared_videos
-    from avcil.extract.crew import EncoderChoice, Plan
     from avcil.extract.datasets import Where, benchmark
     from avcil.extract.encoders import check_encoder
     from avcil.extract.pipeline import extract
-    from avcil.extract.settings import Settings
+    from avcil.extract.plan import EncoderChoice, Plan, Settings
 
     known = benchmark(dataset)
     choice = EncoderChoice(encoder or known.encoder, data / "encoders")
-    if engine is EngineOption.local:  # on Ray, a folder may be one of the workers alone
+    if engine == "local":  # on Ray, a folder may be one of the workers alone
         check_encoder(choice.name)  # before PyTorch is imported and the demo's clips are rendered
-    torch_device = _device(device)
+    from avcil.extract.devices import check_engine, encode_together, is_alone
+    from avcil.runtime.device import choose_device
+
+    torch_device = choose_device(device)
     check_engine(engine, gpus, device, limit)
     settings = Settings(
         seconds=seconds or known.seconds,
@@ -202,7 +201,7 @@ def default_workers(device: torch.device) -> int:
 
 
 def _silent(text: str) -> Silent:
-    from avcil.extract.media import SILENT_CHOICES
+    from avcil.extract.decode.media import SILENT_CHOICES
 
     for known in SILENT_CHOICES:
         if text == known:
@@ -234,25 +233,6 @@ def _share(text: str) -> float:
             f"{text!r} is no share: write 5% or 0.05", param_hint="--max-failures"
         )
     return share
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type not in DEVICES:
-            raise RuntimeError
-    except RuntimeError as error:
-        raise ExtractError(f"unknown device {name!r}; choose auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ExtractError(
-            f"no device {name!r}: {torch.cuda.device_count()} CUDA devices are here; "
-            "choose auto or cpu"
-        )
-    return device
 
 
 def _show(summary: Summary) -> None:

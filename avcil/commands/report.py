@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from avcil.commands.places import RUNS
+from avcil.commands.options import RUNS
 
 TABLES = ("overview", "methods", "losses", "modalities", "tasks", "pairs", "caches")
 """As in `avcil.incremental.report.make`, which would take time to import."""
 
 
-class Format(StrEnum):
-    """How a report is written."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    LATEX = "latex"
-    CSV = "csv"
-    JSON = "json"
-    HTML = "html"
-
-
-class Picture(StrEnum):
-    """How figures are written."""
-
-    SVG = "svg"
-    PDF = "pdf"
-    PNG = "png"
+Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+Picture = Literal["svg", "pdf", "png"]
 
 
 def report(
@@ -43,7 +27,7 @@ def report(
         ),
     ] = None,
     runs: RUNS = Path("runs"),
-    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = "table",
     output: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="standard output")
     ] = None,
@@ -53,7 +37,7 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(help="Also write all figures into this folder.")
     ] = None,
-    figure_format: Annotated[Picture, typer.Option(help="How to write figures.")] = Picture.SVG,
+    figure_format: Annotated[Picture, typer.Option(help="How to write figures.")] = "svg",
     check: Annotated[
         str | None,
         typer.Option(help="Compare with targets instead: a CSV file, or `published`."),
@@ -91,10 +75,10 @@ def report(
         return
     make_report(
         roots,
-        form.value,
+        form,
         output,
         tables.split(","),
-        (figures, figure_format.value) if figures else None,
+        (figures, figure_format) if figures else None,
     )
 
 
@@ -103,7 +87,7 @@ def _refuse_beside_check(
 ) -> None:
     """Refuse options that a comparison with targets would ignore."""
     given = {
-        "--format": form is not Format.TABLE,
+        "--format": form != "table",
         "--output": output is not None,
         "--tables": tables != "overview",
         "--figures": figures is not None,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from avcil.commands.engines import EngineOption
-from avcil.commands.places import DATA, RUNS, find_cache
+from avcil.commands.options import DATA, RUNS, find_cache
+from avcil.runtime.cluster import Engine
 
 
 def train(
@@ -61,9 +61,9 @@ def train(
         ),
     ] = None,
     engine: Annotated[
-        EngineOption,
+        Engine,
         typer.Option(help="local: this machine; ray: a Ray cluster (extra `ray`)."),
-    ] = EngineOption.local,
+    ] = "local",
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print the resolved settings and stop.")
     ] = False,
@@ -90,10 +90,10 @@ def train(
     from avcil.cache.reader import FeatureStore
 
     store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes its seconds
-    from avcil.incremental.config import Request
-    from avcil.incremental.plan import plan
-    from avcil.incremental.training import read_settings, resolve_all
-    from avcil.incremental.training import train as train_all
+    from avcil.incremental.config.resolve import Request
+    from avcil.incremental.config.sweep import plan
+    from avcil.incremental.launch.schedule import read_settings, resolve_all
+    from avcil.incremental.launch.schedule import train as train_all
 
     named: dict[str, object] = {
         "tasks": tasks,
@@ -119,7 +119,7 @@ def train(
                 typer.echo(f"# {config.run_name}")
             _show(config.plain())
         return
-    for folder in train_all(store, configs, runs, device, parallel=parallel, engine=engine.value):
+    for folder in train_all(store, configs, runs, device, parallel=parallel, engine=engine):
         typer.echo(folder)
 
 
@@ -133,7 +133,7 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 def _read_order(path: Path | None) -> tuple[str, ...] | None:
-    from avcil.incremental.tasks import read_class_order
+    from avcil.incremental.data.tasks import read_class_order
 
     return None if path is None else tuple(read_class_order(path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from avcil.extract.datasets import demo, own, published
+from avcil.extract.datasets import own, published
 from avcil.extract.datasets.base import Clip, Dataset, Where
 from avcil.extract.errors import DatasetError
 
@@ -28,7 +28,7 @@ class Benchmark:
 
 DATASETS: dict[str, Benchmark] = {
     "demo": Benchmark(
-        load=demo.load,
+        load=own.load_demo,
         about="ten built-in classes, rendered on the spot",
         encoder="tiny",
         seconds=2.0,

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from avcil.cache.dictionaries import read_dictionary
+from avcil.cache.convert.safe_pickle import read_dictionary
 from avcil.cache.schema import SPLITS, Split
 from avcil.extract.errors import DatasetError
-from avcil.progress import log
+from avcil.runtime.progress import log
 
 CLASSES_FILE = "category_encode_dict.npy"
 CLIPS_FILE = "all_id_category_dict.npy"

@@ -1,4 +1,4 @@
-"""One's own clips: a folder of folders, or a table."""
+"""One's own clips, in a folder of folders or a table; and the built-in demo."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from avcil.cache.schema import SPLITS, Split
 from avcil.extract.datasets.base import Clip, Dataset, Where
+from avcil.extract.demo import CLASSES, demo_clips, render_demo
 from avcil.extract.errors import DatasetError
 
 SUFFIXES = {
@@ -114,3 +115,11 @@ def _clip(row: dict[str, str], base: Path, where: str) -> Clip:
         if split == known:
             return Clip(path, base / path, label, known)
     raise DatasetError(f"{where}: unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+
+
+def load_demo(where: Where) -> Dataset:
+    """Render the clips that are missing, and list all."""
+    videos = where.videos or where.data / "demo" / "videos"
+    render_demo(videos)
+    clips = (Clip(clip.id, videos / clip.path, clip.name, clip.split) for clip in demo_clips())
+    return Dataset(name="demo", classes=tuple(CLASSES), clips=tuple(clips))

@@ -29,8 +29,8 @@ from avcil.extract.demo import looks, sounds
 from avcil.extract.demo.looks import Actor, Look
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.demo.sounds import SAMPLE_RATE, Sound
-from avcil.machine import cores
-from avcil.progress import track
+from avcil.runtime.machine import cores
+from avcil.runtime.progress import track
 
 VERSION = 3
 """Raised whenever the same seed gives other clips, so that old clips are rendered anew."""

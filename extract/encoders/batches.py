@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from avcil.extract.errors import ExtractError
-from avcil.progress import log
+from avcil.runtime.progress import log
 
 PART_BYTES = 64 << 20
 """Frames are moved and resized in parts of this size: resizing needs some ten times as much."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from avcil.extract.encoders.weights import KEPT
 from avcil.extract.errors import EncoderError
-from avcil.progress import log
+from avcil.runtime.progress import log
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 

@@ -29,7 +29,7 @@ from avcil.extract.encoders.sam_audio import (
 from avcil.extract.encoders.towers import TowerEncoder, Towers
 from avcil.extract.encoders.weights import read_checkpoint
 from avcil.extract.errors import EncoderError
-from avcil.progress import log
+from avcil.runtime.progress import log
 
 NAME = "public-parts"
 CODEC_FILE = "weights.pth"

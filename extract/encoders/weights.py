@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avcil.extract.errors import EncoderError
-from avcil.progress import log
+from avcil.runtime.progress import log
 
 KEPT = "encoders.safetensors"
 

@@ -14,13 +14,14 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from avcil.incremental.data.clips import Replay
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.heads.classifiers import ProxyClassifier
 from avcil.incremental.heads.network import Network
-from avcil.incremental.importance import layer_importance, pooled_layers
-from avcil.incremental.losses import direction_distance, neighbourhood_loss
-from avcil.incremental.methods.base import Method, Reads, Replay
-from avcil.incremental.tasks import Task
+from avcil.incremental.methods.base import Method, Reads
+from avcil.incremental.methods.importance import layer_importance, pooled_layers
+from avcil.incremental.methods.losses import direction_distance, neighbourhood_loss
 
 
 @dataclass(frozen=True, kw_only=True)

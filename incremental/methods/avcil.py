@@ -11,16 +11,17 @@ from types import MappingProxyType
 from torch import Tensor
 from torch.nn import functional
 
+from avcil.incremental.data.clips import Replay
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Encoded, Outputs
-from avcil.incremental.losses import (
+from avcil.incremental.methods.base import Method, Reads
+from avcil.incremental.methods.losses import (
     attention_distillation,
     class_contrast,
     instance_contrast,
     separated_cross_entropy,
     task_distillation,
 )
-from avcil.incremental.methods.base import Method, Reads, Replay
-from avcil.incremental.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from enum import Enum
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from avcil.incremental.data.clips import Replay
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.heads.classifiers import Classifier
 from avcil.incremental.heads.network import Network
-from avcil.incremental.tasks import Task
 
 Selection = Literal["random", "herding"]
 
 Reads = Mapping[str, Literal["all", "exemplars"]]
 """Outputs of the previous task's network, of `logits`, `features`, `tokens`, `layers` and
 `attention`, and of which clips of a batch."""
-
-
-class Replay(Enum):
-    """Which clips of earlier tasks a later task may see, and how they reach its batches."""
-
-    NONE = "none"  # none
-    MIXED = "mixed"  # exemplars, shuffled into the training set
-    PAIRED = "paired"  # every batch of new clips is joined by a batch of exemplars
-    ALL = "all"  # every clip, and a new network at each task: the upper bound
 
 
 class Method(ABC):

@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.heads.closed_form import MomentClassifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.methods.base import Method
-from avcil.incremental.tasks import Task
 
 
 class ClosedForm(Method):

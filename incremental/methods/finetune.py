@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.methods.base import Method
-from avcil.incremental.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)

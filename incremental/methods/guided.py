@@ -13,16 +13,17 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
+from avcil.incremental.data.clips import Replay
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.losses import (
+from avcil.incremental.methods.base import Method, Reads
+from avcil.incremental.methods.losses import (
     FeatureDistance,
     feature_distance,
     own_task_cross_entropy,
     separated_cross_entropy,
     task_distillation,
 )
-from avcil.incremental.methods.base import Method, Reads, Replay
-from avcil.incremental.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,11 @@ from types import MappingProxyType
 from torch import Tensor
 from torch.nn import functional
 
+from avcil.incremental.data.clips import Replay
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.losses import sigmoid_distillation
-from avcil.incremental.methods.base import Method, Reads, Replay
-from avcil.incremental.tasks import Task
+from avcil.incremental.methods.base import Method, Reads
+from avcil.incremental.methods.losses import sigmoid_distillation
 
 
 @dataclass(frozen=True, kw_only=True)

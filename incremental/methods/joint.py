@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from avcil.incremental.data.clips import Replay
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.methods.base import Method, Replay
-from avcil.incremental.tasks import Task
+from avcil.incremental.methods.base import Method
 
 
 @dataclass(frozen=True, kw_only=True)

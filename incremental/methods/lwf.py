@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.losses import span_cross_entropy, task_distillation
 from avcil.incremental.methods.base import Method, Reads
-from avcil.incremental.tasks import Task
+from avcil.incremental.methods.losses import span_cross_entropy, task_distillation
 
 
 @dataclass(frozen=True, kw_only=True)

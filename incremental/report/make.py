@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 from avcil.incremental.errors import ConfigError
-from avcil.incremental.report import compare, export, latex, paper, text
-from avcil.incremental.report.check import check_all, check_table
-from avcil.incremental.report.gather import gather
-from avcil.incremental.report.group import benchmarks
+from avcil.incremental.report.formats import export, latex, text
 from avcil.incremental.report.labels import told_apart
-from avcil.incremental.report.published import BUILT_IN, Target, read_targets
 from avcil.incremental.report.rows import Benchmark, spell_sizes
-from avcil.incremental.report.tables import Table, overview
-from avcil.progress import log
+from avcil.incremental.report.select import benchmarks, gather
+from avcil.incremental.report.tables import compare, paper
+from avcil.incremental.report.tables.check import check_all, check_table
+from avcil.incremental.report.tables.table import Table, overview
+from avcil.incremental.report.tables.targets import BUILT_IN, Target, read_targets
+from avcil.runtime.progress import log
 
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
 Picture = Literal["svg", "pdf", "png"]
@@ -141,7 +141,7 @@ def write_figures(found: Sequence[Benchmark], folder: Path, suffix: Picture) -> 
 
 
 def _write_figures(found: Benchmark, start: Path, suffix: Picture) -> int:
-    from avcil.incremental import plots
+    from avcil.incremental.report.figures import plots
 
     count = 0
     for name, figure in plots.figures(found):
@@ -193,7 +193,7 @@ def render(
     if form == "json":
         return export.as_json(found)
     if form == "html":
-        from avcil.incremental.report.page import page
+        from avcil.incremental.report.formats.page import page
 
         own = [name for name in TABLES if name not in ACROSS]
         sections = [(benchmark, make_tables([benchmark], own)) for benchmark in found]

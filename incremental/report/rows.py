@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeAlias
 
-from avcil.incremental.results import AccuracyMatrix, CacheIdentity, Run
+from avcil.incremental.runs.results import AccuracyMatrix, CacheIdentity, Run
 
 CHANCE = frozenset({"seed", "order_seed", "class_order"})
 """Fields of a configuration that make another run of the same row."""

@@ -1,0 +1,136 @@
+"""Where things lie on a user's disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    pass
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from avcil.cache.schema import Storage
+
+
+from avcil.errors import AvcilError
+from avcil.runtime.cluster import Engine
+
+DATA = Annotated[
+    Path, typer.Option("--data", envvar="AVCIL_DATA", help="Folder of clips, splits and caches.")
+]
+RUNS = Annotated[Path, typer.Option("--runs", envvar="AVCIL_RUNS", help="Folder of trained runs.")]
+
+
+class NoCache(AvcilError, FileNotFoundError):
+    """There is no cache where one was looked for, or more than one."""
+
+
+def cache_path(data: Path, dataset: str) -> Path:
+    """Return where the cache of a data set lies unless --cache says otherwise."""
+    return data / dataset / "features.zarr"
+
+
+def new_cache(cache: str | None, data: Path, dataset: str) -> Path | str:
+    """Return the folder or URL that --cache names for writing, or the folder of the data set."""
+    if cache is None:
+        return cache_path(data, dataset)
+    return cache if "://" in cache else Path(cache)
+
+
+def find_cache(cache: Path | str | None, data: Path, dataset: str | None) -> Path | str:
+    """Return the cache that --cache, --dataset, or the only one on disk points to.
+
+    Raises:
+        NoCache: there is none, or several to choose from.
+    """
+    if cache is not None:
+        return str(cache) if "://" in str(cache) else Path(cache)
+    if dataset is not None:
+        path = cache_path(data, dataset)
+        if path.exists():
+            return path
+        raise NoCache(
+            f"no cache of {dataset!r} at {path}: make one with `avcil extract --dataset {dataset}`"
+        )
+    found = sorted(data.glob("*/features.zarr"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.parent.name for path in found)
+        raise NoCache(f"{data} holds caches of {names}: choose one with --dataset")
+    raise NoCache(
+        f"no cache below {data}: make one with `avcil extract --dataset NAME`, "
+        "or try `avcil extract --dataset demo`"
+    )
+
+
+# Spelled out again: importing them takes NumPy's time at every --help. mypy compares the two.
+Numbers = Literal["float16", "int8"]
+Compression = Literal["none", "zstd"]
+
+NUMBERS = Annotated[
+    Numbers | None,
+    typer.Option(
+        help="int8 halves the size and loses precision.  [default: of the cache, or float16]",
+        show_default=False,
+    ),
+]
+
+
+COMPRESSION = Annotated[
+    Compression | None,
+    typer.Option(
+        help="zstd saves little and reads slowly.  [default: of the cache, or none]",
+        show_default=False,
+    ),
+]
+
+
+def chosen_storage(
+    path: Path | str, numbers: Numbers | None, compression: Compression | None
+) -> Storage | None:
+    """Return what was asked for, or None where nothing was: then the cache decides.
+
+    Of what was not asked for, the cache at this path decides as well, if there is one.
+    """
+    if numbers is None and compression is None:
+        return None
+    found = _storage_of(path)
+    return replace(
+        found,
+        numbers=numbers or found.numbers,
+        compression=compression or found.compression,
+    )
+
+
+def _storage_of(path: Path | str) -> Storage:
+    from avcil.cache.errors import CacheNotFound
+    from avcil.cache.format.load import read_header
+    from avcil.cache.schema import Storage
+    from avcil.cache.storage.open import open_files
+
+    try:
+        return read_header(open_files(path)).storage
+    except CacheNotFound:
+        return Storage()
+
+
+GPUS = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="So many GPUs together, a process each.  [default: one; ray: all of the cluster]",
+        show_default=False,
+    ),
+]
+
+
+ENGINE = Annotated[
+    Engine,
+    typer.Option(help="local: this machine; ray: a Ray cluster (extra `ray`), see extraction.md."),
+]

@@ -1,0 +1,59 @@
+"""Joining a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from avcil.errors import AvcilError
+
+Engine = Literal["local", "ray"]
+"""Where processes run: on this machine, or on a Ray cluster."""
+
+
+class NoCluster(AvcilError, ConnectionError):
+    """Ray is not installed, or its cluster does not answer."""
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the cluster of this machine or of RAY_ADDRESS; where none is, start one here.
+
+    One that was started here ends with the context.
+
+    Raises:
+        NoCluster: Ray is not installed, or nothing answers at RAY_ADDRESS.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise NoCluster("--engine ray needs the extra `ray`: pip install 'avcil[ray]'") from error
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
+    address = os.environ.get("RAY_ADDRESS", "")
+    try:
+        _knock(address)
+        ray.init(address="auto", **quiet)
+    except OSError as error:
+        if address:
+            raise NoCluster(
+                f"no Ray cluster answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS "
+                "to use this machine alone"
+            ) from error
+        ray.init(include_dashboard=False, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where HOST:PORT does not answer; Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()

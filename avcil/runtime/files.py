@@ -1,0 +1,123 @@
+"""Files that survive a kill: replaced in one step, and locked by one process at a time.
+
+A reader, or a kill, meets the old content or the new one, whole. A lock is dropped by the kernel
+when its process dies. The lock file's content names the holder, for the message only: what counts
+is the advisory lock, so the file that a killed process leaves behind is in nobody's way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+
+def replace_file(path: Path, content: bytes | memoryview) -> None:
+    """Replace a file in one step, durably; the umask says who may read it, as of any other file.
+
+    What a kill leaves behind is one `.NAME.partial`, which the next write takes over.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+class LockHeld(Exception):
+    """Another live process has the lock; the text names it."""
+
+
+class FileLock:
+    """A lock from `acquire` to `release`, or to the end of the context or of the process."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        _held.add(self)
+
+    @classmethod
+    def acquire(cls, path: Path) -> Self:
+        """Take the lock at once.
+
+        Raises:
+            LockHeld: another live process has it.
+            OSError: the file cannot be written, or its file system knows no locks.
+        """
+        file = path.open("a+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = _holder(file)
+            file.close()
+            raise LockHeld(holder) from error
+        except OSError:
+            file.close()
+            raise
+        lock = cls(file)
+        try:
+            lock._sign()
+        except OSError:
+            lock.release()
+            raise
+        return lock
+
+    def _sign(self) -> None:
+        owner = {"pid": os.getpid(), "host": socket.gethostname()}
+        os.ftruncate(self._file.fileno(), 0)
+        os.write(self._file.fileno(), json.dumps(owner).encode())
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _forget_in_child() -> None:
+    """Close the locks that a forked child inherits: it would hold them after its parent's death."""
+    for lock in tuple(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _holder(file: BinaryIO) -> str:
+    file.seek(0)
+    try:
+        owner = json.loads(file.read())
+        return f"process {owner['pid']} on {owner['host']}"
+    except (ValueError, LookupError, TypeError):
+        return "another process"  # it has the lock, but has not signed yet

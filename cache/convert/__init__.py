@@ -1,0 +1,1 @@
+"""Features from elsewhere into a cache, and a cache into other formats."""

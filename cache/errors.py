@@ -1,0 +1,78 @@
+"""The errors that reading or writing a cache can raise.
+
+CacheError(AvcilError)
+├── CacheNotFound(FileNotFoundError)    no cache at this path
+├── SchemaMismatch(ValueError)          another format version, or not a cache of ours
+├── FingerprintMismatch(ValueError)     made by another encoder or with other settings
+├── ManifestMismatch(ValueError)        made for another list of clips
+├── CacheIncomplete(ValueError)         some shards are not extracted yet
+├── CacheBusy(BlockingIOError)          another process is writing it
+├── CacheUnwritable(OSError)            the disk is full, the folder read-only
+├── StoreUnreachable(ConnectionError)   a bucket is not there, or does not let us in
+├── SourceMissing(FileNotFoundError)    features to import are not where they should be
+├── DictionaryRefused(ValueError)       a published dictionary that is damaged or holds code
+├── ShardMissing(FileNotFoundError)     a committed shard's file is gone
+└── ShardDamaged(ValueError)            a committed shard's bytes are wrong
+"""
+
+from __future__ import annotations
+
+from avcil.errors import AvcilError
+
+
+class CacheError(AvcilError):
+    """A cache cannot be read or written."""
+
+
+class CacheNotFound(CacheError, FileNotFoundError):
+    """There is no cache at this path."""
+
+
+class SchemaMismatch(CacheError, ValueError):
+    """The path holds another format version, or no cache of ours."""
+
+
+class FingerprintMismatch(CacheError, ValueError):
+    """The cache was made by another encoder or with other settings."""
+
+
+class ManifestMismatch(CacheError, ValueError):
+    """The cache was made for another list of clips."""
+
+
+class CacheIncomplete(CacheError, ValueError):
+    """Some shards of the cache are not extracted yet."""
+
+
+class CacheBusy(CacheError, BlockingIOError):
+    """Another process is writing the cache."""
+
+
+class CacheUnwritable(CacheError, OSError):
+    """The cache cannot be written: the disk is full, the folder read-only."""
+
+
+class StoreUnreachable(CacheError, ConnectionError):
+    """The bucket of a URL is not there, does not answer, or does not let us in."""
+
+
+class SourceMissing(CacheError, FileNotFoundError):
+    """Features to import are not where they should be."""
+
+
+class DictionaryRefused(CacheError, ValueError):
+    """A published dictionary is damaged, or holds code that we do not run."""
+
+
+class ShardMissing(CacheError, FileNotFoundError):
+    """The file of a committed shard is gone."""
+
+    what = ""
+    """The damage in a few words, without place and remedy."""
+
+
+class ShardDamaged(CacheError, ValueError):
+    """The bytes of a committed shard are not those that were written."""
+
+    what = ""
+    """The damage in a few words, without place and remedy."""

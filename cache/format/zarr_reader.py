@@ -1,0 +1,70 @@
+"""Reads through zarr-python, for remote stores and compressed shards, in sorted runs.
+
+Only slices: index arrays, masks and `oindex` take 24 times the payload in memory on a sharded
+array. Zarr gives its fill value where a shard is missing, so every clip's checksum is compared with
+the record here too.
+
+Shapes: B rows asked for; [T, D] one clip's chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import google_crc32c
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from avcil.cache.format.quantize import ArraySpec
+from avcil.cache.format.shard_reader import Checksums, Damage, damage
+from avcil.cache.storage.base import Files
+
+RUN_BYTES = 8 << 20
+
+
+class ZarrRuns:
+    """One array of a cache, read by zarr-python."""
+
+    def __init__(
+        self, files: Files, spec: ArraySpec, checksums: Checksums, name: Callable[[int], str]
+    ) -> None:
+        self._where = f"{files.where}/{spec.name}"
+        self._array = zarr.open_array(files.store, path=spec.name, mode="r")
+        self._spec, self._checksums, self._name = spec, checksums, name
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[np.generic]) -> None:
+        """Fill `out` [B, T, D] with the clips of `rows` [B] in any order.
+
+        Raises:
+            ShardDamaged: naming the clip; what `out` holds then is undefined.
+        """
+        order = np.argsort(rows, kind="stable")
+        for run in self._runs(rows[order]):
+            first, last = int(rows[order[run.start]]), int(rows[order[run.stop - 1]])
+            clips = self._slice(first, last + 1)
+            for i in order[run]:
+                out[i] = clips[rows[i] - first]
+
+    def _runs(self, ordered: NDArray[np.int64]) -> Iterator[slice]:
+        """Cut ascending rows into runs without gaps, of some size."""
+        most = max(1, RUN_BYTES // self._spec.chunk_bytes)
+        first = 0
+        for i in range(1, len(ordered) + 1):
+            if i == len(ordered) or ordered[i] > ordered[i - 1] + 1 or i - first == most:
+                yield slice(first, i)
+                first = i
+
+    def _slice(self, first: int, stop: int) -> NDArray[np.generic]:
+        try:
+            clips = np.ascontiguousarray(self._array[first:stop])
+        except (ValueError, RuntimeError) as error:  # what zarr's codecs raise on damaged bytes
+            raise self._damaged(first, f"a clip from here to row {stop - 1}: {error}") from error
+        for row, clip in enumerate(clips, first):
+            computed = google_crc32c.value(clip.tobytes())
+            if computed != self._checksums[row]:
+                raise self._damaged(row, "it is missing, or not the clip that was committed")
+        return clips
+
+    def _damaged(self, row: int, what: str) -> Damage:
+        return damage(self._where, self._name(row), what)

@@ -1,0 +1,1 @@
+"""Where a cache's files lie: a local folder or a bucket."""

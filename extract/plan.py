@@ -1,0 +1,100 @@
+"""How to extract: what the pipeline is told besides clips, encoder and cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from avcil.cache.schema import Storage
+from avcil.cache.storage.base import is_url
+from avcil.extract.datasets.base import Dataset
+from avcil.extract.decode.media import Sampling, Silent
+from avcil.extract.encoders import ENCODERS
+from avcil.extract.encoders.base import Encoder, Precision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How to extract; only `seconds`, `visual_rate_hz` and `precision` change a token."""
+
+    seconds: float
+    """Nominal length of a clip."""
+    visual_rate_hz: float
+    """Frames that become visual tokens, a second."""
+    precision: Precision = "auto"
+    """Of the encoder; auto is what suits its device."""
+    workers: int = 2
+    """Processes that decode."""
+    processes: int = 1
+    """Processes that encode on one machine and share its memory."""
+    max_failures: float = 0.05
+    """Share of the clips that may fail before the rest is given up."""
+    tolerated_failures: int = 20
+    """So many clips may fail however few there are."""
+    shard_clips: int | None = None
+    """Clips a shard; left out, the cache chooses."""
+    storage: Storage | None = None
+    """How numbers lie on disk; left out, that of the cache or float16."""
+    retry_failed: bool = False
+    """Try the clips again that failed in an earlier run."""
+    limit: int | None = None
+    """Clips of a trial, after which extraction ends; shards that are whole by then are written."""
+
+    silent: Silent = "refuse"
+    """What becomes of a clip without an audio track: a failure, or silence and a note of it."""
+    patience_s: float = 120.0
+    """A file that takes longer to decode is given up."""
+
+    def sampling(self, sample_rate: int) -> Sampling:
+        """Return what to take from each file for an encoder that hears this many samples/s."""
+        return Sampling(
+            seconds=self.seconds,
+            visual_rate_hz=self.visual_rate_hz,
+            sample_rate=sample_rate,
+            silent=self.silent,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderChoice:
+    """An encoder by name, to be loaded in another process; see load_encoder."""
+
+    name: str
+    kept: Path
+
+    def load(self, device: str) -> Encoder:
+        """Load it onto a device, such as "cuda:1"."""
+        import torch
+
+        from avcil.extract.encoders import load_encoder
+
+        chosen = torch.device(device)
+        if chosen.type == "cuda" and chosen.index is not None:
+            torch.cuda.set_device(chosen)  # what names no device, compiled kernels, goes there too
+        return load_encoder(self.name, chosen, self.kept)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What to extract, and how; goes to every member of the crew, so it can be pickled."""
+
+    dataset: Dataset
+    encoder: EncoderChoice
+    path: Path | str
+    """The cache, which every member sees at this path or URL."""
+    settings: Settings
+
+    def absolute(self) -> Plan:
+        """Return the same with absolute paths, for processes that start elsewhere."""
+        clips = [replace(clip, path=clip.path.absolute()) for clip in self.dataset.clips]
+        name = Path(self.encoder.name)
+        is_path = self.encoder.name not in ENCODERS and name.exists()
+        return replace(
+            self,
+            dataset=replace(self.dataset, clips=tuple(clips)),
+            encoder=EncoderChoice(
+                str(name.absolute()) if is_path else self.encoder.name,
+                self.encoder.kept.absolute(),
+            ),
+            path=self.path if is_url(self.path) else Path(self.path).absolute(),
+        )

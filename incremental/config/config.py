@@ -1,0 +1,128 @@
+"""The resolved configuration of a run, and how it comes about.
+
+Later ones win: the benchmark's protocol, the recipe, the recipe's part for the data set, its part
+for the method, then the command line. Every name is checked at every stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.heads.base import HeadOptions
+from avcil.incremental.heads.network import head_options
+from avcil.incremental.methods import make_method
+from avcil.incremental.methods.base import Method, Selection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Everything that decides a run's accuracy matrix, on one machine."""
+
+    dataset: str
+    fingerprint: str
+    """Of the cache's encoder."""
+    rows: str
+    """Hash of the cache's list of clips."""
+    recipe: str
+    method: Mapping[str, Any]
+    """`name` and the method's hyper-parameters."""
+    head: Mapping[str, Any]
+    """`name` and the head's options."""
+    losses: Mapping[str, float]
+    """Weight of each loss term; 0 switches it off."""
+    modality: Literal["av", "audio", "visual"] = "av"
+    """What the head sees; `audio` and `visual` choose the head of that name."""
+    tasks: int
+    first_task: int | None = None
+    """Classes of the first task, where it differs from the others."""
+    order_seed: int | None = None
+    """Shuffles the learning order of the classes."""
+    class_order: tuple[str, ...] | None = None
+    """The learning order itself."""
+    seed: int = 0
+    """Decides initial weights, exemplars and the order of clips."""
+    few_shot: int | None = None
+    """Training clips of each class in every task but the first; the others are not used."""
+    memory: int
+    """Exemplars in all, shared evenly by the classes seen."""
+    memory_per_class: bool = False
+    """Whether `memory` counts the exemplars of each class instead."""
+    selection: Selection
+    """How exemplars are chosen; methods have different defaults."""
+    epochs: int
+    """Passes over the clips of a task."""
+    batch_size: int
+    exemplar_batch_size: int
+    """Exemplars that join each batch in methods with paired replay."""
+    optimizer: Literal["adamw", "adam", "sgd"]
+    learning_rate: float
+    weight_decay: float
+    momentum: float = 0.9
+    """Of SGD alone."""
+    schedule: Literal["cosine", "constant"]
+    """`cosine` falls to zero over the steps of a task."""
+    warmup: float = 0.0
+    """Share of a task's steps in which the learning rate rises from zero."""
+    validate_every: int = 1
+    """Epochs between looks at the validation clips, of which the best is kept; the last epoch is
+    always looked at."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the head's products: `auto` is bf16 on a device with instructions for it, but fp32 where
+    that does not pay: in the small runs that a CPU trains on one thread."""
+    compiled: bool = False
+    """Compile the step with `torch.compile`: slow to start at each task, then faster."""
+    graphed: bool = False
+    """Replay the step as a CUDA graph: on a GPU, with adam or adamw."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        for name in ("tasks", "epochs", "batch_size", "exemplar_batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "weight_decay", "memory", "warmup"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative: {getattr(self, name)}")
+        if self.few_shot is not None and self.few_shot < 1:
+            raise ConfigError(f"few_shot must be at least 1, not {self.few_shot}")
+        negative = [term for term, weight in self.losses.items() if weight < 0]
+        if negative:
+            raise ConfigError(f"losses.{negative[0]} must not be negative")
+
+    def make_method(self) -> Method:
+        """Build the method with its hyper-parameters."""
+        return make_method(self.method["name"], _without_name(self.method))
+
+    def head_options(self) -> HeadOptions:
+        """Build the options of the head."""
+        return head_options(self.head["name"], _without_name(self.head))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the configuration as JSON holds it."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def run_name(self) -> str:
+        """A folder name that tells the run, ending in a hash of the whole configuration."""
+        text = json.dumps(self.plain(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        parts = [self.method["name"]]
+        if self.head["name"] != "guided":
+            parts.append(self.head["name"])
+        return "-".join([*parts, f"{self.tasks}tasks", f"seed{self.seed}", digest])
+
+
+def _without_name(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "name"}
+
+
+def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
+    """Return 32 bits that depend on all arguments and on nothing else."""
+    words = [seed, *numbers, *purpose.encode()]
+    return int(np.random.SeedSequence(words).generate_state(1)[0])

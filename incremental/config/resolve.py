@@ -1,0 +1,182 @@
+"""How a configuration comes about."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from typing import Any
+
+from avcil.incremental.config.config import Config
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.heads.network import head_options
+from avcil.incremental.methods import make_method, method_class
+from avcil.incremental.options import build_options
+
+RECIPES = ("fast", "paper", "avcil")
+
+
+GROUPS = {"method": "method.temperature", "head": "head.width", "losses": "losses.kd"}
+
+
+MODALITIES = ("av", "audio", "visual")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What the user asked for; None leaves a choice to the recipe."""
+
+    method: str = "guided"
+    head: str | None = None
+    modality: str = "av"
+    recipe: str = "fast"
+    seed: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Fields of `Config` by dotted name, such as `epochs` or `losses.feature`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """The cache to train on, as far as a configuration needs to know it."""
+
+    dataset: str
+    fingerprint: str
+    rows: str
+    training_clips: int
+    classes: int
+
+
+def resolve(request: Request, subject: Subject) -> Config:
+    """Return the configuration of a run.
+
+    Raises:
+        ConfigError: an unknown name or a value that cannot work; the text lists what is valid.
+    """
+    if request.modality not in MODALITIES:
+        raise ConfigError(
+            f"unknown modality {request.modality!r}; choose one of {', '.join(MODALITIES)}"
+        )
+    kind = method_class(request.method)
+    values: dict[str, Any] = {"selection": kind.selection}
+    for layer in (*_protocol(request, subject), *_recipe_layers(request, subject.dataset)):
+        _merge(values, layer)
+    values["losses"] = {**kind.terms, **values.get("losses", {})}
+    known_terms = set(kind.terms)
+    _check_names(request.settings)
+    _merge(values, _nested(request.settings))
+    values["losses"] = _checked_terms(values["losses"], known_terms, request.method)
+    return _build(values, request, subject)
+
+
+def _build(values: dict[str, Any], request: Request, subject: Subject) -> Config:
+    method, head = values.pop("method", {}), values.pop("head", {})
+    name = _head_name(request, head)
+    options = head_options(name, {k: v for k, v in head.items() if k != "name"})
+    hyper = make_method(request.method, method)
+    fixed = {
+        "dataset": subject.dataset,
+        "fingerprint": subject.fingerprint,
+        "rows": subject.rows,
+        "recipe": request.recipe,
+        "seed": request.seed,
+        "modality": request.modality,
+        "method": {"name": request.method, **asdict(hyper)},  # type: ignore[call-overload]
+        "head": {"name": name, **asdict(options)},
+    }
+    clash = sorted(set(values) & set(fixed))
+    if clash:
+        raise ConfigError(f"{clash[0]} is not set with --set: it has an option of its own")
+    return build_options(Config, {**values, **fixed}, "the configuration")
+
+
+def _head_name(request: Request, settings: Mapping[str, Any]) -> str:
+    """A modality of its own is a head of its own: the guided head needs both."""
+    name = request.head or settings.get("name", "guided")
+    if request.modality == "av":
+        return str(name)
+    if not method_class(request.method).terms:
+        raise ConfigError(
+            f"method {request.method!r} trains no head and takes the mean tokens of both "
+            f"modalities: leave --modality {request.modality} out"
+        )
+    if request.head not in (None, request.modality):
+        raise ConfigError(
+            f"modality {request.modality!r} trains the head {request.modality!r}, "
+            f"not {request.head!r}: leave one of them out"
+        )
+    return request.modality
+
+
+def _protocol(request: Request, subject: Subject) -> list[dict[str, Any]]:
+    """Return what a benchmark fixes for all and for the method; elsewhere, a usual choice."""
+    known = _read_toml("benchmarks.toml").get(subject.dataset)
+    if known is None:
+        return [{"tasks": min(5, subject.classes), "memory": subject.training_clips // 20}]
+    methods = known.pop("methods", {})
+    return [known, methods.get(request.method, {})]
+
+
+def _recipe_layers(request: Request, dataset: str) -> list[dict[str, Any]]:
+    if request.recipe not in RECIPES:
+        raise ConfigError(f"unknown recipe {request.recipe!r}; choose one of {', '.join(RECIPES)}")
+    recipe = _read_toml(f"{request.recipe}.toml")
+    own = recipe.get("datasets", {}).get(dataset, {})
+    return [
+        recipe["defaults"],
+        {key: value for key, value in own.items() if key != "methods"},
+        recipe.get("methods", {}).get(request.method, {}),
+        own.get("methods", {}).get(request.method, {}),
+    ]
+
+
+def _read_toml(name: str) -> dict[str, Any]:
+    return tomllib.loads(
+        (resources.files("avcil.incremental.config.recipes") / name).read_text("utf-8")
+    )
+
+
+def _nested(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Turn {"losses.kd": 1} into {"losses": {"kd": 1}}."""
+    result: dict[str, Any] = {}
+    for name, value in settings.items():
+        *outer, last = name.split(".")
+        place = result
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return result
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
+
+
+def _check_names(settings: Mapping[str, object]) -> None:
+    """Refuse names that are a group where a setting is meant, or the other way round."""
+    for name in settings:
+        group, *rest = name.split(".")
+        if group in GROUPS and len(rest) != 1:
+            raise ConfigError(
+                f"{name!r} is no setting: {group} is a group, such as {GROUPS[group]}; "
+                "--show-config prints every name"
+            )
+        if group not in GROUPS and rest:
+            raise ConfigError(f"{name!r} is no setting: --show-config prints every name")
+
+
+def _checked_terms(losses: Mapping[str, object], known: set[str], method: str) -> dict[str, float]:
+    """Return the weights as floats, so that 0 and 0.0 name the same run."""
+    for term, weight in losses.items():
+        if term not in known:
+            raise ConfigError(
+                f"method {method!r} has no loss term {term!r}; "
+                f"its terms are {', '.join(sorted(known)) or 'none: it is in closed form'}"
+            )
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ConfigError(f"losses.{term} takes a number, not {weight!r}")
+    return {term: float(str(weight)) for term, weight in losses.items()}

@@ -1,0 +1,1 @@
+"""Clips, tasks and exemplars."""

@@ -1,0 +1,172 @@
+"""Runs spread over a Ray cluster, or over this machine where none is.
+
+Ray places runs and brings their results. Their progress is read from the run folders, which every
+machine must see at the same path, like the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from avcil.cache.reader import FeatureStore
+from avcil.errors import AvcilError
+from avcil.incremental.data.placement import Residency
+from avcil.incremental.errors import ConfigError, RunBusy, RunLost
+from avcil.incremental.launch.progress import Tally
+from avcil.incremental.launch.run import Job
+from avcil.incremental.runs.folder import RunFolder
+from avcil.incremental.runs.results import Results
+from avcil.incremental.train.precision import compute_deterministically
+from avcil.runtime.cluster import joined
+from avcil.runtime.device import choose_device
+from avcil.runtime.progress import Bar, log
+from avcil.runtime.stopping import asked_to_stop, stopping_gently
+
+SECONDS_BETWEEN_LOOKS = 1.0
+
+LOSSES = 3
+"""So often a run is started again whose machine or process was lost."""
+
+LEASE_S = 120.0
+"""So long a lost machine may keep its locks on a network file system."""
+
+
+def train_on_ray(
+    jobs: Sequence[Job], store: FeatureStore, device: str, per_gpu: int, tally: Tally
+) -> None:
+    """Train every run somewhere in the cluster, and tell `tally` of each.
+
+    Args:
+        jobs: the runs; their folders and the cache are on a file system that all machines share.
+        store: the cache.
+        device: `cpu`, `cuda`, or `auto` for the GPUs of the cluster if it has any.
+        per_gpu: runs at once on a GPU.
+        tally: what is told.
+
+    Raises:
+        NoCluster: Ray is not installed, or no cluster answers.
+        ConfigError: no machine of the cluster has such a device.
+        KeyboardInterrupt: the user asked to stop; the runs have written their resume points.
+    """
+    if device.startswith("cuda:"):
+        raise ConfigError(f"--engine ray chooses GPUs itself: give --device cuda, not {device}")
+    with joined(), stopping_gently():  # after Ray has set its own handlers
+        _Cluster(store, device, per_gpu, tally).run([_absolute(job) for job in jobs])
+
+
+def _absolute(job: Job) -> Job:
+    return replace(job, folder=RunFolder(job.folder.path.resolve()))
+
+
+class _Cluster:
+    """The runs that Ray has been given."""
+
+    def __init__(self, store: FeatureStore, device: str, per_gpu: int, tally: Tally) -> None:
+        import ray
+
+        self._ray: Any = ray
+        self._tally = tally
+        self._where = store.where if "://" in store.where else str(Path(store.where).resolve())
+        there = self._ray.cluster_resources().get("GPU", 0)
+        if device == "cuda" and not there:
+            raise ConfigError("--device cuda: the Ray cluster has no GPU; leave --device out")
+        on_gpu = there > 0 and device != "cpu"
+        self._residency = ("cuda" if on_gpu else "cpu", per_gpu if on_gpu else 1)
+        self._train = ray.remote(_train).options(
+            num_cpus=0 if on_gpu else 1,
+            num_gpus=1 / per_gpu if on_gpu else 0,
+            max_retries=LOSSES,
+        )
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Train all, and tell of each as it ends."""
+        waiting = {self._train.remote(job, self._where, *self._residency): job for job in jobs}
+        bars = {job.folder.path: _Follower(job, self._tally.of(job)) for job in jobs}
+        while waiting:
+            if asked_to_stop():
+                self._stop(list(waiting))
+            ended, _ = self._ray.wait(list(waiting), timeout=SECONDS_BETWEEN_LOOKS)
+            for job in waiting.values():
+                bars[job.folder.path].look()
+            for task in ended:
+                self._conclude(task, waiting.pop(task))
+
+    def _conclude(self, task: Any, job: Job) -> None:
+        path = job.folder.path
+        try:
+            outcome: Results | AvcilError = self._ray.get(task)
+        except self._ray.exceptions.RayError as error:
+            log(str(error))
+            outcome = RunLost(
+                f"{path} was lost in the cluster, see above; the same command goes on from the "
+                "last resume point"
+            )
+        if isinstance(outcome, Results) and not path.exists():
+            outcome = ConfigError(
+                f"{path} is on the machine that trained it and not here: --runs and the cache "
+                "must lie where all machines of the cluster see them at the same path"
+            )
+        if isinstance(outcome, AvcilError):
+            self._tally.failed(job, outcome)
+        else:
+            self._tally.finished(job, outcome)
+
+    def _stop(self, tasks: list[Any]) -> None:
+        """Let every run write its resume point."""
+        for task in tasks:
+            self._ray.cancel(task)  # SIGINT to those that train
+        self._ray.wait(tasks, num_returns=len(tasks))
+        raise KeyboardInterrupt
+
+
+class _Follower:
+    """Tells a bar what a run folder says of its progress."""
+
+    def __init__(self, job: Job, bar: Bar) -> None:
+        self._path, self._bar = job.folder.path / "metrics.jsonl", bar
+        self._total, self._seen = job.epochs, self._epochs()
+
+    def look(self) -> None:
+        """Advance by the epochs since the last look."""
+        now = self._epochs()
+        if now > self._seen:
+            self._bar.advance(now - self._seen, f"epoch {now}/{self._total}")
+            self._seen = now
+
+    def _epochs(self) -> int:
+        try:
+            return self._path.read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+
+
+class _Unseen:
+    """The bar of a run that is followed from elsewhere."""
+
+    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
+        pass
+
+    def skip(self, amount: int) -> None:
+        pass
+
+
+def _train(job: Job, where: str, device: str, processes: int) -> Results | AvcilError:
+    """Train one run on a machine of the cluster; an error of ours is a result, not a crash."""
+    compute_deterministically()
+    deadline = time.monotonic() + LEASE_S
+    with stopping_gently():
+        while True:
+            try:
+                store = FeatureStore.open(where)
+                residency = Residency(choose_device(device), processes=processes)
+                return job.train(store, residency, _Unseen())
+            except RunBusy as error:
+                if time.monotonic() > deadline or asked_to_stop():
+                    return error
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            except AvcilError as error:
+                return error

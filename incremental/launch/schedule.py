@@ -1,0 +1,173 @@
+"""Many runs on one cache: resolve, skip what is done, train the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from avcil.cache.reader import FeatureStore
+from avcil.errors import AvcilError
+from avcil.incremental.config.config import Config
+from avcil.incremental.config.resolve import Request, Subject, resolve
+from avcil.incremental.data.placement import Residency
+from avcil.incremental.errors import ConfigError
+from avcil.incremental.launch.parallel import suitable_processes, train_in_processes
+from avcil.incremental.launch.progress import Tally
+from avcil.incremental.launch.run import Job, summary
+from avcil.incremental.options import parse_value
+from avcil.incremental.runs.folder import RunFolder
+from avcil.incremental.train.precision import compute_deterministically
+from avcil.incremental.train.scenario import Curriculum
+from avcil.runtime.device import choose_device, use_granted_cores
+from avcil.runtime.progress import log, track
+from avcil.runtime.stopping import asked_to_stop, stopping_gently
+
+
+def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config]:
+    """Return the configuration of each request, so that a wrong one stops before any training.
+
+    Raises:
+        ConfigError: an unknown name or a value that cannot work.
+    """
+    subject = describe(store)
+    configs = [resolve(request, subject) for request in requests]
+    for config in configs:
+        Curriculum(config, store)
+    return configs
+
+
+def describe(store: FeatureStore) -> Subject:
+    """Return what a configuration needs to know of a cache."""
+    manifest = store.manifest
+    text = json.dumps(
+        [
+            manifest.classes,
+            manifest.ids,
+            manifest.splits,
+            manifest.labels.tolist(),
+            sorted(store.failures),
+        ]
+    )
+    return Subject(
+        dataset=manifest.dataset,
+        fingerprint=store.encoding.fingerprint,
+        rows=hashlib.sha256(text.encode()).hexdigest()[:16],
+        training_clips=len(store.rows("train")),
+        classes=len(manifest.classes),
+    )
+
+
+def train(
+    store: FeatureStore,
+    configs: Sequence[Config],
+    runs: Path,
+    device: str = "auto",
+    *,
+    parallel: int | None = 1,
+    engine: Literal["local", "ray"] = "local",
+) -> list[Path]:
+    """Train every configuration that is not done, and return the run folders.
+
+    Args:
+        store: the cache.
+        configs: what to train, one that is named twice once; a run that fails does not keep the
+            others from being trained.
+        runs: where the run folders lie.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        parallel: runs at once on a device; None for what suits a CPU, which starts processes.
+        engine: `ray` spreads the runs over a cluster, `parallel` on each GPU.
+
+    Raises:
+        NonFiniteLoss: a loss term became NaN or infinite; so of a single run, as all errors here.
+        RunBusy: another process trains the run.
+        RunDamaged: a run folder cannot be read.
+        RunsFailed: some of several runs failed; the others are done.
+        NoCluster: Ray is not installed, or no cluster answers.
+        KeyboardInterrupt: the user asked to stop; the same call goes on from there.
+    """
+    compute_deterministically()
+    use_granted_cores()
+    folders = {RunFolder.of(runs, config): config for config in configs}
+    jobs = [
+        Job(config, folder, f"{number}/{len(folders)}")
+        for number, (folder, config) in enumerate(folders.items(), 1)
+    ]
+    left, done = _left(jobs)
+    start, unit = _engine(left, store, device, parallel, engine)
+    label = left[0].label if len(left) == 1 else f"{len(left)} runs"
+    try:
+        with stopping_gently(), track(label, sum(job.epochs for job in left), unit, done) as bar:
+            tally = Tally(bar, len(jobs))
+            start(tally)
+    except KeyboardInterrupt:
+        log(f"interrupted: {runs} keeps what was trained; the same command goes on from there")
+        raise
+    tally.conclude()
+    return [folder.path for folder in folders]
+
+
+def _engine(
+    jobs: Sequence[Job], store: FeatureStore, device: str, parallel: int | None, name: str
+) -> tuple[Callable[[Tally], None], str]:
+    """Return what trains the runs, and what it counts."""
+    if name == "ray" and jobs:
+        from avcil.incremental.launch.on_ray import train_on_ray
+
+        return partial(train_on_ray, jobs, store, device, parallel or 1), "epochs"
+    where = choose_device(device)
+    count = max(1, min(parallel or suitable_processes(jobs, store, where), len(jobs)))
+    engine = train_in_processes if count > 1 else _train_in_turn
+    return partial(engine, jobs, store, Residency(where, processes=count)), "clips"
+
+
+def _left(jobs: Sequence[Job]) -> tuple[list[Job], int]:
+    """Return the runs that are not done, and how many epochs of them are."""
+    left, epochs = [], 0
+    for job in jobs:
+        results = job.standing()
+        if results is not None and results.complete:
+            log(f"[{job.place}] {job.folder.path.name}: done before, {summary(results)}")
+            continue
+        left.append(job)
+        epochs += len(results.correct) * job.config.epochs if results else 0
+    return left, epochs
+
+
+def _train_in_turn(
+    jobs: Sequence[Job], store: FeatureStore, residency: Residency, tally: Tally
+) -> None:
+    for job in jobs:
+        if asked_to_stop():
+            raise KeyboardInterrupt
+        try:
+            tally.finished(job, job.train(store, residency, tally.of(job)))
+        except AvcilError as error:
+            _let_go(error)
+            tally.failed(job, error)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of an error and of its causes hold: a run's clips and networks."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, object]:
+    """Turn `NAME=VALUE` pairs into settings by dotted name.
+
+    Raises:
+        ConfigError: a pair has no `=`.
+    """
+    settings: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set takes NAME=VALUE, such as epochs=30, not {pair!r}")
+        settings[name.strip()] = parse_value(value.strip())
+    return settings

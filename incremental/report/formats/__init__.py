@@ -1,0 +1,1 @@
+"""How tables are written: text, Markdown, LaTeX, CSV, JSON, HTML."""

@@ -1,0 +1,103 @@
+"""Tables for people: terminal and Markdown."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from avcil.incremental.report.tables.table import Cell, Mark, Table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PLAIN_WIDTH = 80
+FILL = "To fill the empty cells:"
+
+
+def terminal(tables: Iterable[Table], screen: int | None = None) -> str:
+    """Return tables drawn in characters.
+
+    Args:
+        tables: what to draw.
+        screen: columns of a terminal that shows bold and underlined; None for plain text.
+    """
+    from rich.console import Console
+
+    page = io.StringIO()
+    console = Console(
+        file=page, width=screen or PLAIN_WIDTH, force_terminal=bool(screen), highlight=False
+    )
+    said: set[str] = set()
+    for table in tables:
+        console.print(_drawn(table))
+        for note in _new(table.notes, said):
+            console.print(note, style="dim", markup=False)
+        if table.commands:
+            console.print(FILL)
+        for command in table.commands:
+            console.print(f"  {command}", style="cyan", markup=False, soft_wrap=True)
+        console.print()
+    return page.getvalue()
+
+
+def _new(notes: Iterable[str], said: set[str]) -> list[str]:
+    """Return the notes that no earlier table said, and remember them."""
+    fresh = [note for note in notes if note not in said]
+    said.update(fresh)
+    return fresh
+
+
+def _drawn(table: Table) -> RenderableType:
+    """Return a table of rich. Figures never break over two lines; names may."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table as Drawing
+    from rich.text import Text
+
+    styles = {Mark.NONE: "", Mark.BEST: "bold", Mark.SECOND: "underline"}
+    drawing = Drawing(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        heading = f"{column.group}\n{column.title}" if column.group else column.title
+        figure = column.figure
+        drawing.add_column(Text(heading), justify="right" if figure else "left", no_wrap=figure)
+    for row in table.rows:
+        drawing.add_row(*(Text(cell.text, style=styles[cell.mark]) for cell in row))
+    return Group(Text(table.title, style="bold"), drawing)
+
+
+def markdown(tables: Iterable[Table]) -> str:
+    """Return tables in GitHub's Markdown; best in bold, second underlined."""
+    said: set[str] = set()
+    return "\n".join(_markdown_table(table, _new(table.notes, said)) for table in tables)
+
+
+def _markdown_table(table: Table, notes: Iterable[str]) -> str:
+    lines = [f"### {_escape(table.title)}", ""]
+    lines.append(_markdown_line([_escape(column.heading) for column in table.columns]))
+    lines.append(_markdown_line(["---:" if c.figure else ":---" for c in table.columns]))
+    lines += [_markdown_line([_markdown_cell(cell) for cell in row]) for row in table.rows]
+    lines += [f"\n{_escape(note)}" for note in notes]
+    if table.commands:
+        lines += ["", FILL, "", "```sh", *table.commands, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    marks: dict[Mark, Callable[[str], str]] = {
+        Mark.NONE: str,
+        Mark.BEST: "**{}**".format,
+        Mark.SECOND: "<u>{}</u>".format,
+    }
+    return marks[cell.mark](_escape(cell.text))
+
+
+def _escape(text: str) -> str:
+    """Keep Markdown from reading a name as markup."""
+    for sign in "\\|*_<>[]":
+        text = text.replace(sign, f"\\{sign}")
+    return text

@@ -1,0 +1,274 @@
+"""The paper's four tables, with published figures and re-run ones in columns of their own.
+
+Source: arXiv 2606.10887, tables 1 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from avcil.incremental.report.labels import details, named
+from avcil.incremental.report.rows import Benchmark, Row, spell_sizes
+from avcil.incremental.report.tables.table import (
+    NOTHING,
+    Cell,
+    Column,
+    Table,
+    benchmark_notes,
+    count_cell,
+    figure_cell,
+    mark_best,
+    name_benchmark,
+    name_clips,
+)
+from avcil.incremental.report.tables.targets import Target, published
+
+PUBLISHED, RERUN = "published", "re-run"
+SEEDS = "--seeds 0,1,2"
+NAMES = {
+    "finetune": "Fine-tuning", "lwf": "LwF", "icarl-nme": "iCaRL-NME", "icarl-fc": "iCaRL-FC",
+    "ssil": "SS-IL", "afc-nme": "AFC-NME", "afc-lsc": "AFC-LSC", "avcil": "AV-CIL",
+    "guided": "Guided (the paper)", "der": "DER++", "slda": "SLDA", "ranpac": "RanPAC",
+    "joint": "Joint (upper bound)",
+}  # fmt: skip
+"""Methods as papers spell them, those of the paper first and in its order."""
+LOSSES = (
+    ("concat", ("feature",)),
+    ("guided", ("feature", "kd")),
+    ("guided", ("feature",)),
+    ("guided", ("kd",)),
+    ("guided", ()),
+)
+"""Rows of table 2: the head, and the loss terms without which it is trained."""
+MODALITIES = {"audio": "audio", "visual": "video", "av": "both"}
+ORIGIN = (
+    "Published baselines were trained on AudioMAE and VideoMAE features with one seed, the paper's "
+    "own method on SAM-Audio features; re-run figures share one cache."
+)
+CHOICE = "Of several rows of one method, the table shows the one best on validation clips."
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a table: what was published, what was re-run, what to run."""
+
+    names: Sequence[str]
+    target: Target | None
+    row: Row | None
+    options: str
+    """Of `avcil train`, to run what the line asks for."""
+
+    @property
+    def competes(self) -> bool:
+        """False for the upper bound."""
+        return self.row is None or self.row.competes
+
+
+def methods_table(found: Benchmark, targets: Sequence[Target]) -> Table:
+    """Return table 1: all methods with both modalities and all their losses."""
+    known = [t for t in published(found.cache.dataset, "methods", targets) if _fits(t, found)]
+    plain = [row for row in found.rows if not row.ablated]
+    order = list(dict.fromkeys([*(t.method for t in known), *_in_order(plain)]))
+    lines: list[Line] = []
+    for method in order:
+        target = next((t for t in known if t.method == method), None)
+        rows: list[Row | None] = [row for row in plain if row.method == method]
+        for row in rows or [None]:
+            lines.append(Line([_name(method, row)], target, row, f"--method {method}"))
+    return _table("methods", "Methods (Table 1 of the paper)", ["method"], lines, found)
+
+
+def losses_table(found: Benchmark, targets: Sequence[Target]) -> Table:
+    """Return table 2: guided attention and each loss switched off."""
+    known = published(found.cache.dataset, "losses", targets)
+    lines = []
+    for head, without in LOSSES:
+        target = next((t for t in known if (t.head, t.without) == (head, without)), None)
+        names = [
+            _yes(head == "guided"),
+            "yes",
+            *(_yes(t not in without) for t in ("kd", "feature")),
+        ]
+        options = "--method guided" + (f" --head {head}" if head != "guided" else "")
+        options += "".join(f" --set losses.{term}=0" for term in without)
+        for row in _matching(found, "guided", head, "av", without):
+            mine = [names[0] + (details(row) if row else ""), *names[1:]]
+            lines.append(Line(mine, _if_fits(target, found), row, options))
+    headings = ["att.", "CE", "KD", "feat."]
+    return _table(
+        "losses", "Parts of the guided method (Table 2 of the paper)", headings, lines, found
+    )
+
+
+def modalities_table(found: Benchmark, targets: Sequence[Target]) -> Table:
+    """Return table 3: one modality against both."""
+    known = published(found.cache.dataset, "modalities", targets)
+    lines = []
+    for modality, name in MODALITIES.items():
+        target = next((t for t in known if t.modality == modality), None)
+        head = "guided" if modality == "av" else modality
+        options = "--method guided" + (f" --modality {modality}" if modality != "av" else "")
+        for row in _matching(found, "guided", head, modality, ()):
+            mine = [name + (details(row) if row else "")]
+            lines.append(Line(mine, _if_fits(target, found), row, options))
+    return _table("modalities", "Modalities (Table 3 of the paper)", ["modality"], lines, found)
+
+
+def _table(name: str, title: str, names: list[str], lines: list[Line], found: Benchmark) -> Table:
+    """Lay out lines; the published columns are there only where something was published."""
+    any_published = any(line.target for line in lines)
+    columns = [Column(each, figure=False) for each in names]
+    if any_published:
+        columns += [_ranked("acc.", PUBLISHED, max), _ranked("forg.", PUBLISHED, min)]
+    columns += [_ranked("acc.", RERUN, max), _ranked("forg.", RERUN, min), Column("seeds")]
+    rows = [
+        [
+            *(Cell(each) for each in line.names),
+            *(_published_cells(line.target) if any_published else []),
+            *_rerun_cells(line.row),
+        ]
+        for line in lines
+    ]
+    mark_best(columns, rows, [line.competes for line in lines])
+    used = [line.row for line in lines if line.row]
+    notes = [*([ORIGIN] if any_published else []), *benchmark_notes(found, used)]
+    return Table(
+        name, f"{title}. {name_benchmark(found)}", columns, rows, notes, _commands(lines, found)
+    )
+
+
+def _ranked(title: str, group: str, best: object) -> Column:
+    return Column(title, best=max if best is max else min, group=group)
+
+
+def _published_cells(target: Target | None) -> list[Cell]:
+    if target is None:
+        return [Cell(NOTHING), Cell(NOTHING)]
+    return [number_cell(target.mean_accuracy), number_cell(target.average_forgetting)]
+
+
+def number_cell(value: float | None) -> Cell:
+    """Return a figure that comes without a deviation."""
+    return Cell(NOTHING) if value is None else Cell(f"{value:.2f}", value)
+
+
+def _rerun_cells(row: Row | None) -> list[Cell]:
+    if row is None:
+        return [Cell(""), Cell(""), Cell("")]
+    return [figure_cell(row.accuracy), figure_cell(row.forgetting), count_cell(row.seeds)]
+
+
+def _commands(lines: Iterable[Line], found: Benchmark) -> list[str]:
+    """Return what to run for the lines without a re-run; plain methods share one command."""
+    missing = list(dict.fromkeys(line.options for line in lines if line.row is None))
+    plain = [options for options in missing if options.count(" ") == 1]
+    if len(plain) > 1:
+        joined = ",".join(options.removeprefix("--method ") for options in plain)
+        missing = [f"--method {joined}", *(each for each in missing if each not in plain)]
+    start = f"avcil train --dataset {found.cache.dataset} --tasks {len(found.sizes)}"
+    return [f"{start} {options} {SEEDS}" for options in missing]
+
+
+def _matching(
+    found: Benchmark, method: str, head: str, modality: str, without: tuple[str, ...]
+) -> list[Row | None]:
+    """Return all rows of one configuration, labelled among themselves; [None] without any."""
+    wanted = (method, head, modality, without)
+    rows = [
+        row
+        for row in found.rows
+        if (row.method, row.head, row.modality, row.switched_off) == wanted
+    ]
+    return [*named(rows)] or [None]
+
+
+def _in_order(rows: Iterable[Row]) -> list[str]:
+    """Return the methods of rows: those of the paper in its order, then the others by name."""
+    known = list(NAMES)
+    methods = {row.method for row in rows}
+    return sorted(methods, key=lambda m: (known.index(m) if m in known else len(known), m))
+
+
+def _name(method: str, row: Row | None) -> str:
+    """Return the paper's name of a method, with what tells this row from its rivals."""
+    name = NAMES.get(method, method)
+    return name if row is None else name + row.label.removeprefix(method)
+
+
+def _fits(target: Target, found: Benchmark) -> bool:
+    return target.tasks in (None, len(found.sizes))
+
+
+def _if_fits(target: Target | None, found: Benchmark) -> Target | None:
+    return target if target and _fits(target, found) else None
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def tasks_table(group: Sequence[Benchmark], targets: Sequence[Target]) -> Table | None:
+    """Return table 4: mean accuracy in fewer and in more tasks; None for a single protocol.
+
+    Args:
+        group: benchmarks of the same clips of one cache, at least one.
+        targets: published figures.
+    """
+    known = published(group[0].cache.dataset, "tasks", targets)
+    counts = sorted({*(len(b.sizes) for b in group), *(t.tasks for t in known if t.tasks)})
+    reruns = [rerun for count in counts for rerun in _reruns(count, group)]
+    if len(reruns) < 2:
+        return None
+    plain = [row for found in group for row in found.rows if not row.ablated]
+    methods = list(dict.fromkeys([*(t.method for t in known), *_in_order(plain)]))
+    columns = [Column("method", figure=False)]
+    if known:
+        columns += [_ranked(f"{count} tasks", PUBLISHED, max) for count in counts]
+    columns += [_ranked(heading, RERUN, max) for heading, _ in reruns]
+    rows = [
+        [
+            Cell(NAMES.get(method, method)),
+            *(_published_tasks(method, counts, known) if known else []),
+            *(_best_cell(method, found) for _, found in reruns),
+        ]
+        for method in methods
+    ]
+    mark_best(columns, rows, [method != "joint" for method in methods])
+    title = f"Mean accuracy by number of tasks (Table 4 of the paper). {name_clips(group[0])}"
+    notes = [*([ORIGIN] if known else []), *benchmark_notes(group[0], plain), CHOICE]
+    return Table("tasks", title, columns, rows, notes, _tasks_commands(methods, counts, group))
+
+
+def _reruns(count: int, group: Iterable[Benchmark]) -> list[tuple[str, list[Benchmark]]]:
+    """Return heading and benchmark of each column of a number of tasks, one for each sizes."""
+    found = [benchmark for benchmark in group if len(benchmark.sizes) == count]
+    if len(found) < 2:
+        return [(f"{count} tasks", found)]
+    return [(f"{count} tasks ({spell_sizes(each.sizes)})", [each]) for each in found]
+
+
+def _published_tasks(method: str, counts: Iterable[int], known: Iterable[Target]) -> list[Cell]:
+    targets = {t.tasks: t for t in known if t.method == method}
+    return [number_cell(targets[n].mean_accuracy if n in targets else None) for n in counts]
+
+
+def _best_cell(method: str, group: Iterable[Benchmark]) -> Cell:
+    """Return the accuracy of a method's plain row; of several, the best on validation clips."""
+    rows = [row for b in group for row in b.rows if row.method == method and not row.ablated]
+    return figure_cell(max(rows, key=lambda row: row.validation).accuracy) if rows else Cell("")
+
+
+def _tasks_commands(
+    methods: Sequence[str], counts: Sequence[int], group: Sequence[Benchmark]
+) -> list[str]:
+    commands = []
+    for count in counts:
+        fitting = [b for b in group if len(b.sizes) == count]
+        missing = [method for method in methods if not _best_cell(method, fitting).text]
+        if missing:
+            commands.append(
+                f"avcil train --dataset {group[0].cache.dataset} --tasks {count} "
+                f"--method {','.join(missing)} {SEEDS}"
+            )
+    return commands

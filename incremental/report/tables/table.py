@@ -1,0 +1,234 @@
+"""Tables of marked cells: what every format prints, so that all print the same.
+
+Figures are in per cent, rounded to two decimals here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from avcil.incremental.report.labels import unsaid
+from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order
+from avcil.incremental.runs.results import CacheIdentity
+
+DECIMALS = 2
+NOTHING = "-"
+DEFINITIONS = (
+    "Mean accuracy: mean over tasks of the accuracy on the test clips of all classes seen so far. "
+    "Average forgetting: mean over tasks of how far earlier tasks fell below their best; the best "
+    "excludes the present step, so it is negative where old tasks improve."
+)
+LEAKS = {
+    "vs100": "1,627 of the 5,000 published test clips of VGGSound-100 come from videos that "
+    "training clips come from, too.",
+}
+"""Benchmarks whose published split leaks, and how much."""
+
+
+class Mark(Enum):
+    """Rank of a figure in its column."""
+
+    NONE = ""
+    BEST = "best"
+    SECOND = "second"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A piece of a table."""
+
+    text: str
+    value: float | None = None
+    """What a column is sorted and ranked by."""
+    mark: Mark = Mark.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Heading of a column; figures stand to the right."""
+
+    title: str
+    figure: bool = True
+    best: Callable[[Sequence[float]], float] | None = None
+    """`max` or `min` where the best cells are marked."""
+    group: str = ""
+    """Heading above several columns, such as `published`."""
+
+    @property
+    def heading(self) -> str:
+        """Title with its group, for formats that have one line of headings."""
+        return f"{self.group} {self.title}".strip()
+
+
+@dataclass(slots=True)
+class Table:
+    """A table, ready for any format."""
+
+    name: str
+    """A short word for files and anchors."""
+    title: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    """What to run to fill the empty cells."""
+
+    @property
+    def short(self) -> str:
+        """The title without cache and protocol, where a heading above says them."""
+        return self.title.split(". ")[0]
+
+
+def figure_cell(summary: Summary) -> Cell:
+    """Return `mean ± deviation`; without the deviation for a single run."""
+    if math.isnan(summary.mean):
+        return Cell(NOTHING)
+    text = f"{summary.mean:.{DECIMALS}f}"
+    if summary.deviation is not None:
+        text += f" ± {summary.deviation:.{DECIMALS}f}"
+    return Cell(text, summary.mean)
+
+
+def mark_best(columns: Sequence[Column], rows: list[list[Cell]], among: Sequence[bool]) -> None:
+    """Mark best and second of each ranked column, among the rows that compete.
+
+    Figures that print the same rank the same.
+    """
+    for place, column in enumerate(columns):
+        if column.best is None:
+            continue
+        marks = _marks(column.best, [row[place] for row in rows], among)
+        for row, mark in zip(rows, marks, strict=True):
+            row[place] = replace(row[place], mark=mark)
+
+
+def _marks(
+    best: Callable[[Sequence[float]], float], cells: Sequence[Cell], among: Sequence[bool]
+) -> list[Mark]:
+    values = [
+        round(cell.value, DECIMALS) if takes_part and cell.value is not None else None
+        for cell, takes_part in zip(cells, among, strict=True)
+    ]
+    ranks: dict[float, Mark] = {}
+    for mark in (Mark.BEST, Mark.SECOND):
+        left = [value for value in values if value is not None and value not in ranks]
+        if left and sum(value is not None for value in values) > 1:
+            ranks[best(left)] = mark
+    return [Mark.NONE if value is None else ranks.get(value, Mark.NONE) for value in values]
+
+
+def name_cache(cache: CacheIdentity) -> str:
+    """Return dataset, encoder and cache in words, saying so where weights are random."""
+    random = " with RANDOM WEIGHTS" if cache.random_weights else ""
+    return f"{cache.dataset}, encoder {cache.encoder}{random}, cache {cache.fingerprint[:12]}"
+
+
+def name_clips(found: Benchmark) -> str:
+    """Return the cache in words, with the list of clips where the cache alone would mislead."""
+    return ", ".join(filter(None, [name_cache(found.cache), found.clips]))
+
+
+def name_benchmark(found: Benchmark) -> str:
+    """Return cache, clips and tasks in words: what no two benchmarks of a report share."""
+    return f"{name_clips(found)}: {found.protocol}"
+
+
+def cache_notes(cache: CacheIdentity) -> list[str]:
+    """Return what a reader must know of a cache before trusting a figure."""
+    if not cache.random_weights:
+        return []
+    return [
+        f"The weights of encoder {cache.encoder} are random: these figures show that the software "
+        "works and compare methods on these features. They say nothing about SAM-Audio or any "
+        "published result."
+    ]
+
+
+def overview(found: Benchmark) -> Table:
+    """Return all rows of a benchmark, best mean accuracy first."""
+    extra = _extra_columns(found.rows)
+    columns = [
+        Column("method", figure=False),
+        Column("mean accuracy", best=max),
+        Column("avg. forgetting", best=min),
+        Column("seeds"),
+        *(column for column, _ in extra),
+    ]
+    rows = [
+        [
+            Cell(row.label),
+            figure_cell(row.accuracy),
+            figure_cell(row.forgetting),
+            count_cell(row.seeds),
+        ]
+        + [make(row) for _, make in extra]
+        for row in found.rows
+    ]
+    mark_best(columns, rows, [row.competes for row in found.rows])
+    return Table("overview", name_benchmark(found), columns, rows, benchmark_notes(found))
+
+
+def count_cell(count: int) -> Cell:
+    """Return a whole number."""
+    return Cell(str(count), count)
+
+
+def _extra_columns(rows: Sequence[Row]) -> list[tuple[Column, Callable[[Row], Cell]]]:
+    """Return the columns that only some reports need."""
+    extra: list[tuple[Column, Callable[[Row], Cell]]] = []
+    if any(row.orders > 1 for row in rows):
+        extra.append((Column("orders"), lambda row: count_cell(row.orders)))
+    if any(row.leak_free for row in rows):
+        extra.append((Column("leak-free accuracy", best=max), _leak_free_cell))
+    return extra
+
+
+def _leak_free_cell(row: Row) -> Cell:
+    return figure_cell(row.leak_free) if row.leak_free else Cell(NOTHING)
+
+
+def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list[str]:
+    """Return the footnotes of a table: definitions, protocol, and what does not compare."""
+    rows = found.rows if rows is None else rows
+    notes = [*cache_notes(found.cache), DEFINITIONS]
+    if not rows:
+        return notes
+    notes += [_protocol_note(rows), _deviation_note(rows)]
+    notes += [f"Where a label does not say otherwise: {usual}." for usual in unsaid(rows)]
+    if any(not row.competes for row in rows):
+        notes.append("joint trains on all clips of all tasks seen: an upper bound, not ranked.")
+    if found.cache.dataset in LEAKS:
+        notes.append(LEAKS[found.cache.dataset])
+    if any(row.leak_free for row in rows):
+        notes.append(
+            "Leak-free accuracy: mean accuracy on the test clips that share no source video with a "
+            "training clip."
+        )
+    if len({frozenset(chance(run) for run in row.runs) for row in rows}) > 1:
+        notes.append(
+            "The rows were not all run with the same seeds and class orders; the comparison of "
+            "pairs uses only those that two rows share."
+        )
+    return notes
+
+
+def _protocol_note(rows: Sequence[Row]) -> str:
+    """Return the settings that a reader asks for first, with every value that occurs."""
+    parts = []
+    for name in ("recipe", "epochs", "memory"):
+        values = sorted({str(row.settings[name]) for row in rows if name in row.settings})
+        if values:
+            parts.append(f"{name} {'/'.join(values)}")
+    orders = len({class_order(run) for row in rows for run in row.runs})
+    parts.append("one class order" if orders == 1 else f"{orders} class orders")
+    return f"Protocol: {', '.join(parts)}."
+
+
+def _deviation_note(rows: Sequence[Row]) -> str:
+    """Return how the deviation is to be read."""
+    several = any(row.orders > 1 for row in rows)
+    over = "seeds and class orders together" if several else "seeds"
+    return f"In per cent; mean ± sample deviation (n - 1) over the runs of a row: {over}."

@@ -1,0 +1,283 @@
+"""What a run leaves behind: the accuracy matrix, its metrics, and the run folder. No torch here.
+
+A run folder holds `config.json` (the resolved configuration), `results.json` (this module's
+`Results`), `metrics.jsonl` (one line an epoch) and the weights of each task.
+
+Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from avcil.incremental.errors import RunDamaged
+from avcil.runtime.files import replace_file
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyMatrix:
+    """Correct answers on the test clips of each task, after learning each task."""
+
+    correct: Sequence[Sequence[int]]
+    """[k][i] for i <= k: clips of task i answered rightly after task k, among all classes seen."""
+    total: Sequence[int]
+    """[T] test clips of each task."""
+
+    def __post_init__(self) -> None:
+        """Refuse a matrix that is not triangular or counts more than there is."""
+        for step, row in enumerate(self.correct):
+            if len(row) != step + 1 or step >= len(self.total):
+                raise ValueError(f"row {step} has {len(row)} entries for {len(self.total)} tasks")
+            if any(not 0 <= n <= total for n, total in zip(row, self.total, strict=False)):
+                raise ValueError(f"row {step}, {list(row)}, exceeds the counts {list(self.total)}")
+
+    @cached_property
+    def by_task(self) -> list[list[float]]:
+        """Accuracy a[k][i] on task i after task k; NaN for a task without test clips."""
+        return [
+            [_share(n, total) for n, total in zip(row, self.total, strict=False)]
+            for row in self.correct
+        ]
+
+    @cached_property
+    def by_step(self) -> list[float]:
+        """Accuracy A[k] after task k, over all test clips of all classes seen; NaN without any."""
+        return [_share(sum(row), sum(self.total[: len(row)])) for row in self.correct]
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of A[k] over all steps, the first included.
+
+        Source: Pian et al., AV-CIL, ICCV 2023, section 5.1.
+        """
+        return _mean(self.by_step)
+
+    @cached_property
+    def forgetting_by_step(self) -> list[float]:
+        """Forgetting F[k] for k >= 1: mean over earlier tasks of best earlier minus present.
+
+        The best is taken over the steps before k, so F[k] is negative where old tasks improve.
+
+        Source: Pian et al., AV-CIL, ICCV 2023, section 5.1.
+        """
+        a = self.by_task
+        return [
+            _mean([max(a[step][i] for step in range(i, k)) - a[k][i] for i in range(k)])
+            for k in range(1, len(a))
+        ]
+
+    @property
+    def average_forgetting(self) -> float:
+        """Mean of F[k] over k >= 1; NaN for a single task."""
+        return _mean(self.forgetting_by_step)
+
+    @property
+    def last_accuracy(self) -> float:
+        """Accuracy after the last task."""
+        return self.by_step[-1]
+
+    @property
+    def backward_transfer(self) -> float:
+        """BWT: mean over earlier tasks of a[T-1][i] - a[i][i].
+
+        Source: Lopez-Paz and Ranzato, GEM, NeurIPS 2017.
+        """
+        a = self.by_task
+        return _mean([a[-1][i] - a[i][i] for i in range(len(a) - 1)])
+
+
+def _share(count: int, total: int) -> float:
+    return count / total if total else float("nan")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheIdentity:
+    """The cache that a run was trained on."""
+
+    dataset: str
+    encoder: str
+    fingerprint: str
+    random_weights: bool
+    clips: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Results:
+    """What is known of a run so far; lists grow by one entry a task."""
+
+    cache: CacheIdentity
+    tasks: list[list[str]]
+    """[T] class names of each task, in learning order."""
+    total: list[int]
+    """[T] test clips of each task."""
+    correct: list[list[int]] = field(default_factory=list)
+    """[k][i] as in `AccuracyMatrix`."""
+    validation_accuracy: list[float] = field(default_factory=list)
+    """[k] over all classes seen, at the chosen epoch of task k."""
+    best_epochs: list[int] = field(default_factory=list)
+    """[k] chosen epoch of task k, counted from 0."""
+    exemplars: list[list[str]] = field(default_factory=list)
+    """[k] ids of the clips in memory after task k."""
+    seconds: list[float] = field(default_factory=list)
+    """[k] spent on task k, evaluation included."""
+    versions: dict[str, str] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
+    """[true class][class answered] test clips after the last task, classes in learning order."""
+    leak_free_total: list[int] = field(default_factory=list)
+    """[T] test clips of each task that share no source video with a training clip."""
+    leak_free_correct: list[list[int]] = field(default_factory=list)
+    """[k][i] as `correct`, of those clips; empty where no clip leaks."""
+
+    @property
+    def complete(self) -> bool:
+        """True when every task is learned and evaluated."""
+        return len(self.correct) == len(self.tasks)
+
+    @property
+    def matrix(self) -> AccuracyMatrix:
+        """The accuracy matrix of the tasks done so far."""
+        return AccuracyMatrix(self.correct, self.total)
+
+    @property
+    def leak_free(self) -> AccuracyMatrix | None:
+        """The accuracy matrix without leaking test clips; None where it was not counted."""
+        if len(self.leak_free_correct) < len(self.correct):
+            return None
+        return AccuracyMatrix(self.leak_free_correct, self.leak_free_total)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch:
+    """One line of `metrics.jsonl`."""
+
+    task: int
+    epoch: int
+    lr: float
+    seconds: float
+    validation_accuracy: float | None
+    losses: dict[str, float]
+    """Mean of each term over the batches of the epoch, unweighted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder that was read."""
+
+    folder: Path
+    config: dict[str, Any]
+    results: Results
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """Replace `results.json` in one step."""
+    write_json(folder / "results.json", {"format": FORMAT, **asdict(results)})
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace a JSON file in one step: a reader sees the old text or the new one, whole."""
+    replace_file(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run folder, finished or not.
+
+    Raises:
+        RunDamaged: a file is missing, cut, of another version, or does not add up.
+    """
+    try:
+        config = dict(json.loads((folder / "config.json").read_text("utf-8")))
+        if not (folder / "results.json").exists():
+            raise RunDamaged(
+                f"{folder} has no results yet: run its `avcil train` command again to finish it"
+            )
+        stored = json.loads((folder / "results.json").read_text("utf-8"))
+        found = stored.pop("format", None)
+        if found != FORMAT:
+            raise RunDamaged(f"{folder} holds run format {found!r}, this version reads {FORMAT}")
+        cache = CacheIdentity(**stored.pop("cache"))
+        results = Results(cache=cache, **stored)
+        _check(results)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, RunDamaged):
+            raise
+        raise RunDamaged(f"{folder} is not a readable run: {error}") from error
+    return Run(folder, config, results)
+
+
+def _check(results: Results) -> None:
+    """Refuse what no run writes and no report can count, by ValueError or TypeError."""
+    classes = [name for task in results.tasks for name in task]
+    done = len(results.correct)
+    leak_free = len(results.tasks) if results.leak_free_correct else len(results.leak_free_total)
+    problems = {
+        "cache": not _names_a_cache(results.cache),
+        "tasks": not all(isinstance(name, str) for name in classes),
+        "total": not _counts(results.total, len(results.tasks), least=1),
+        "correct": not all(_counts(row, k) for k, row in enumerate(results.correct, start=1)),
+        "validation_accuracy": not _numbers(results.validation_accuracy, done),
+        "seconds": not _numbers(results.seconds, done),
+        "exemplars": not all(isinstance(clips, list) for clips in results.exemplars),
+        "confusion": not _square(results.confusion, len(classes)),
+        "leak_free_total": not _counts(results.leak_free_total, leak_free),
+    }
+    wrong = [name for name, problem in problems.items() if problem]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} does not fit {len(results.tasks)} tasks, {done} done")
+    _ = results.matrix, results.leak_free  # check the counts themselves
+
+
+def _names_a_cache(cache: CacheIdentity) -> bool:
+    kinds = [type(value) for value in asdict(cache).values()]
+    return kinds == [str, str, str, bool, int]
+
+
+def _numbers(values: Sequence[object], count: int) -> bool:
+    return len(values) == count and all(type(value) in (int, float) for value in values)
+
+
+def _counts(values: Sequence[object], count: int, least: int = 0) -> bool:
+    return len(values) == count and all(type(n) is int and n >= least for n in values)
+
+
+def _square(rows: Sequence[Sequence[object]], size: int) -> bool:
+    """Tell whether rows of counts are [size, size], or not there at all."""
+    return not rows or (len(rows) == size and all(_counts(row, size) for row in rows))
+
+
+def read_metrics(folder: Path) -> list[Epoch]:
+    """Read what each epoch of a run measured, in order.
+
+    Raises:
+        RunDamaged: the file is missing, or names the line that cannot be read.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise RunDamaged(f"{path} cannot be read: {error}") from error
+    names = [each.name for each in fields(Epoch)]
+    epochs: list[Epoch] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            stored = json.loads(line)
+            epochs.append(Epoch(**{name: stored[name] for name in names}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunDamaged(f"{path}, line {number}, is not an epoch: {error!r}") from error
+    return epochs
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Return every run folder at or below `root`, sorted, half-written ones included."""
+    names = ("config.json", "results.json")
+    return sorted({path.parent for name in names for path in root.rglob(name)})

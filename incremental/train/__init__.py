@@ -1,0 +1,1 @@
+"""One run: the tasks in order."""

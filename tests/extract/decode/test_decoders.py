@@ -1,0 +1,170 @@
+"""Decoding processes: shared memory, back-pressure, and nothing left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from avcil.extract.decode.decoders import Decoders
+from avcil.extract.decode.media import Sampling, decode
+from avcil.extract.decode.shared_memory import receive
+from avcil.extract.demo import DemoClip, draw_clip
+from avcil.extract.demo.mp4 import write_mp4
+from avcil.extract.encoders.base import Media
+
+SAMPLING = Sampling(seconds=2, visual_rate_hz=8, sample_rate=16_000)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("videos") / "clip.mp4"
+    frames, waveform = draw_clip(DemoClip("train", 1, 0), seed=0)
+    write_mp4(path, frames, 8, waveform, 16_000)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes that are started from here import this module, however pytest was started."""
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[3]), *sys.path])
+
+
+class Counted:
+    """A path that leaves a file in a folder when a process receives it."""
+
+    def __init__(self, path: Path, folder: Path, number: int) -> None:
+        self.path, self.folder, self.number = path, folder, number
+
+    def __reduce__(self) -> tuple[object, tuple[Path, Path, int]]:
+        return _count, (self.path, self.folder, self.number)
+
+
+def _count(path: Path, folder: Path, number: int) -> Path:
+    (folder / str(number)).touch()
+    return path
+
+
+def counted(clip: Path, folder: Path, count: int) -> list[Path]:
+    return [cast(Path, Counted(clip, folder, number)) for number in range(count)]
+
+
+def started(folder: Path, count: int) -> list[int]:
+    """Return which files were given out, once there are `count` of them and for a while longer."""
+    until = time.monotonic() + 20
+    while len(list(folder.iterdir())) < count and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+def assert_same(decoded: object, expected: Media) -> None:
+    assert isinstance(decoded, Media)
+    for name in ("frames", "frame_index", "waveform"):
+        array, other = getattr(decoded, name), getattr(expected, name)
+        assert np.array_equal(array, other)
+        assert array.flags.writeable
+        assert array.flags.aligned
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memfd")
+def test_clips_come_through_shared_memory_as_they_are_and_outlive_their_process(
+    clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = decode(clip, SAMPLING)
+    with Decoders(2, SAMPLING) as decoders:
+        kept = list(decoders.decode([clip] * 6))
+    for decoded in kept:
+        assert_same(decoded, expected)
+    maps = Path("/proc/self/maps")
+    assert maps.read_text().count("memfd:avcil-clip") == 6
+    del kept, decoded
+    assert "memfd:avcil-clip" not in maps.read_text()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes that start from here on have no room for shared memory."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, os\n"
+        "def full(*_):\n"
+        "    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "os.memfd_create = full\n"
+    )
+    before = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), before])))
+
+
+@pytest.mark.usefixtures("no_room")
+def test_clips_come_through_the_pipe_where_memory_cannot_be_shared(
+    clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = decode(clip, SAMPLING)
+    with Decoders(1, SAMPLING) as decoders:
+        for decoded in decoders.decode([clip] * 2):
+            assert_same(decoded, expected)
+    told = capsys.readouterr().err
+    assert told.count("frames go through pipes, which is slower") == 1
+
+
+def test_files_are_decoded_ahead_while_the_caller_is_busy_but_not_without_bound(
+    clip: Path, tmp_path: Path
+) -> None:
+    with Decoders(2, SAMPLING) as decoders:
+        next(decoders.decode(counted(clip, tmp_path, 20)))
+        assert started(tmp_path, 5) == [0, 1, 2, 3, 4]
+
+
+def test_large_clips_are_not_decoded_further_ahead_than_memory_allows(
+    clip: Path, tmp_path: Path
+) -> None:
+    one = decode(clip, SAMPLING).frames.nbytes
+    with Decoders(2, SAMPLING, memory_bytes=one) as decoders:
+        results = decoders.decode(counted(clip, tmp_path, 20))
+        for _ in range(3):
+            next(results)
+        assert started(tmp_path, 4) == [0, 1, 2, 3]
+
+
+def test_an_error_of_the_thread_reaches_the_caller(clip: Path) -> None:
+    unsendable = cast(Path, lambda: None)
+    with Decoders(1, SAMPLING) as decoders, pytest.raises(Exception, match=r"pickle"):
+        list(decoders.decode([clip, unsendable]))
+
+
+def test_a_process_that_ends_in_the_middle_of_a_clip_has_ended() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        os.write(theirs.fileno(), struct.pack("!i", 1000) + b"the rest never comes")
+        theirs.close()
+        with pytest.raises(EOFError):
+            receive(ours)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupt_while_the_thread_starts_is_no_other_error(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if begun:
+            start(thread)
+        raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        with Decoders(1, SAMPLING) as decoders:
+            monkeypatch.setattr(threading.Thread, "start", interrupted)
+            next(decoders.decode([clip] * 8))
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()

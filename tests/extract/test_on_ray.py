@@ -1,0 +1,123 @@
+"""Extraction on Ray: the same arrays as without it, on a disk and in a bucket, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avcil.cache.format.layout import RECORDS
+from avcil.cache.reader import FeatureStore
+from avcil.cache.storage.open import open_files
+from avcil.cache.verify import verify
+from avcil.extract.datasets import Clip, Dataset
+from avcil.extract.demo import CLASSES, DemoClip, draw_clip
+from avcil.extract.demo.mp4 import write_mp4
+from avcil.extract.encoders import load_encoder
+from avcil.extract.errors import EngineError
+from avcil.extract.pipeline import extract, extract_with
+from avcil.extract.plan import EncoderChoice, Plan, Settings
+from avcil.runtime.cluster import NoCluster, joined
+
+pytestmark = pytest.mark.slow
+SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=1, shard_clips=2)
+
+
+@pytest.fixture(autouse=True)
+def quiet_ray() -> Iterator[None]:
+    """Let Ray's own warnings be: of its future, and of processes that it reaps later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder, clips = tmp_path_factory.mktemp("videos"), []
+    for number in range(24):
+        clip = DemoClip("train", number % 2, number)
+        frames, waveform = draw_clip(clip, seed=0)
+        write_mp4(folder / clip.path, frames, 8, waveform, 16_000)
+        clips.append(Clip(clip.id, folder / clip.path, clip.name, clip.split))
+    return Dataset(name="few", classes=tuple(CLASSES)[:2], clips=tuple(clips))
+
+
+def assert_same_clips(one: Path | str, other: Path | str) -> None:
+    first, second = FeatureStore.open(one), FeatureStore.open(other)
+    assert np.array_equal(first.status, second.status)
+    clips, expected = first.load(first.rows()), second.load(second.rows())
+    for name in ("visual", "audio", "visual_lengths", "audio_lengths", "labels"):
+        assert np.array_equal(getattr(clips, name), getattr(expected, name)), name
+
+
+def members() -> list[int]:
+    """Return the processes of our actors: Ray's scheduler, their parent, is a child of ours."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if b"ray::RayMember" in (folder / "cmdline").read_bytes():
+                pid = int(folder.name)
+                if os.getpid() in (parent(pid), parent(parent(pid))):
+                    found.append(pid)
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def kill_one(path: Path | str, killed: list[int]) -> None:
+    """Kill a worker as soon as two shards are written."""
+    while len(open_files(path).names(RECORDS)) < 2:
+        time.sleep(0.01)
+    killed.append(members()[0])
+    os.kill(killed[0], signal.SIGKILL)
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
+    dataset: Dataset, tmp_path: Path, s3: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avcil.extract.on_ray import Cluster, RayCrew
+
+    path = tmp_path / "c" if place == "disk" else f"{s3}/c"
+    encoder = EncoderChoice("tiny", tmp_path)
+    plan = Plan(dataset=dataset, encoder=encoder, path=path, settings=SETTINGS)
+    killed: list[int] = []
+    thread = threading.Thread(target=kill_one, args=(path, killed))
+    with joined():
+        thread.start()
+        summary = extract_with(RayCrew(plan, Cluster.choose(members=2)), plan)
+        thread.join()
+    assert "another goes on" in capsys.readouterr().err
+    assert killed
+    assert (summary.encoded, summary.failures) == (24, {})
+    extract(dataset, load_encoder("tiny", torch.device("cpu")), tmp_path / "local", SETTINGS)
+    assert_same_clips(path, tmp_path / "local")
+    assert not verify(path).damages
+
+
+def test_a_cluster_that_does_not_answer_is_one_line_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(NoCluster, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"):
+        joined().__enter__()
+
+
+def test_more_gpus_than_the_cluster_has_are_refused() -> None:
+    with joined():
+        from avcil.extract.on_ray import Cluster
+
+        with pytest.raises(EngineError, match=r"--gpus 99: the Ray cluster has [0-9]+ GPUs"):
+            Cluster.choose(gpus=99)

@@ -1,0 +1,205 @@
+"""The page: one file, the same figures, and in a browser it sorts, filters and answers."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avcil.incremental.report.make import make_tables, render
+from avcil.incremental.report.rows import Benchmark
+from avcil.incremental.report.select import benchmarks, gather
+
+MakeRun = Callable[..., Path]
+METHODS = ("finetune", "guided", "joint", "lwf")
+MOST_BYTES = 5_000_000
+CONFUSION = [[20 if i == j else 1 for j in range(10)] for i in range(10)]
+
+
+@pytest.fixture
+def found(make_run: MakeRun, tmp_path: Path) -> list[Benchmark]:
+    for method in METHODS:
+        for seed in range(2):
+            make_run(method, seed=seed, extra={"confusion": CONFUSION})
+    make_run("guided", memory=20)
+    return benchmarks(gather([tmp_path]).runs)[0]
+
+
+class Outline(HTMLParser):
+    """Tags that are open at the end, and attributes of all tags."""
+
+    VOID = frozenset({"meta", "link", "input", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def outline(page: str) -> Outline:
+    parser = Outline()
+    parser.feed(page)
+    return parser
+
+
+def test_every_figure_of_every_table_is_on_the_page(found: list[Benchmark]) -> None:
+    page = render(found, "html")
+    names = ("overview", "methods", "losses", "modalities", "pairs")
+    cells = {c.text for table in make_tables(found, names) for row in table.rows for c in row}
+    assert [text for text in cells if text not in page] == []
+
+
+def test_the_page_is_well_formed_and_loads_nothing(found: list[Benchmark]) -> None:
+    page = render(found, "html")
+    parser = outline(page)
+    assert parser.open == []
+    links = [a.get("href") or a.get("src") for _, a in parser.tags if "href" in a or "src" in a]
+    assert [link for link in links if not link or not link.startswith(("#", "data:"))] == []
+    assert not re.search(r"@import|url\(|fetch\(|https?://", page)
+
+
+def test_every_table_has_headings_and_every_drawing_a_text(found: list[Benchmark]) -> None:
+    tags = outline(render(found, "html")).tags
+    assert all(a.get("scope") for tag, a in tags if tag == "th")
+    assert all(a.get("aria-label") and a["role"] == "img" for tag, a in tags if tag == "svg")
+    count = [tag for tag, _ in tags].count
+    assert count("caption") == count("table")
+    ids = [a["id"] for _, a in tags if "id" in a]
+    assert len(ids) == len(set(ids))
+
+
+def test_random_weights_are_said_on_top(found: list[Benchmark]) -> None:
+    assert "Random encoder weights" in render(found, "html")
+
+
+def test_names_cannot_become_markup(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("<script>alert(1)</script>")
+    make_run("<script>alert(1)</script>", seed=1)
+    page = render(benchmarks(gather([tmp_path]).runs)[0], "html")
+    assert "<script>alert" not in page
+
+
+def test_no_folder_of_the_machine_is_on_the_page(found: list[Benchmark], tmp_path: Path) -> None:
+    for form in ("html", "json", "csv", "latex", "markdown"):
+        assert str(tmp_path) not in render(found, form)
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip)")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium: install the package `chromium`")
+    with playwright.sync_playwright() as tools:
+        window = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield window
+        window.close()
+
+
+@pytest.fixture
+def shown(found: list[Benchmark], browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """The page in a browser; fails on anything that its console reports."""
+    file = tmp_path / "report.html"
+    file.write_text(render(found, "html"), "utf-8")
+    assert file.stat().st_size < MOST_BYTES
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    trouble: list[str] = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith("file:") else trouble.append(r.url))
+    page.goto(file.as_uri())
+    yield page
+    assert trouble == []
+
+
+def names(page: Any) -> list[str]:
+    return [text for text in page.locator("#rows-0 tbody tr:visible th").all_inner_texts() if text]
+
+
+@pytest.mark.slow
+def test_a_click_on_a_heading_sorts(shown: Any) -> None:
+    first = names(shown)
+    heading = shown.locator("#rows-0 thead th", has_text="avg. forgetting")
+    heading.locator("button").click()
+    values = shown.locator("#rows-0 tbody td:nth-child(3)").all_inner_texts()
+    figures = [float(text.split(" ")[0]) for text in values]
+    assert figures == sorted(figures, reverse=True)
+    assert heading.get_attribute("aria-sort") == "descending"
+    heading.locator("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "ascending"
+    shown.locator("#rows-0 thead th", has_text="method").locator("button").click()
+    assert names(shown) == sorted(first)
+
+
+@pytest.mark.slow
+def test_the_filter_leaves_rows_that_hold_all_words(shown: Any) -> None:
+    section = shown.locator("#benchmark-0")
+    section.get_by_label("Filter").first.fill("guided memory=20")
+    assert names(shown) == ["guided, memory=20"]
+    assert section.locator(".filter [role=status]").first.inner_text() == "1 of 5 rows"
+
+
+@pytest.mark.slow
+def test_marks_say_their_figures_to_pointer_and_keyboard(shown: Any) -> None:
+    tip = shown.locator("#tip")
+    shown.locator("#benchmark-0 circle[data-tip^='joint']").first.hover(force=True)
+    assert re.search(r"joint: \d+\.\d\d ± \d+\.\d\d at 2 classes seen", tip.inner_text())
+    shown.mouse.move(0, 0)
+    shown.locator("#benchmark-0 svg").first.focus()
+    for _ in range(2):
+        shown.keyboard.press("ArrowRight")
+    assert "at 4 classes seen" in tip.inner_text()
+
+
+@pytest.mark.slow
+def test_the_legend_hides_a_series_and_shows_it_again(shown: Any) -> None:
+    figure = shown.locator("#benchmark-0 figure").first
+    series = figure.locator("svg g[data-series='0']")
+    button = figure.locator(".legend button").first
+    button.click()
+    assert not series.is_visible()
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    assert series.is_visible()
+
+
+@pytest.mark.slow
+def test_details_open_on_a_click_and_close_on_escape(shown: Any) -> None:
+    shown.get_by_role("button", name="Details of joint").click()
+    dialog = shown.locator("dialog[open]")
+    assert "joint" in dialog.inner_text()
+    dialog.locator("svg rect").first.hover()
+    assert "after task 1, on task 1" in dialog.locator("#tip").inner_text()
+    shown.keyboard.press("Escape")
+    assert dialog.count() == 0
+
+
+@pytest.mark.slow
+def test_dark_and_light_are_one_click_apart(shown: Any) -> None:
+    def paper() -> str:
+        return str(shown.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    light = paper()
+    shown.get_by_role("button", name="Dark or light").click()
+    assert paper() != light
+
+
+@pytest.mark.slow
+def test_the_page_fits_a_phone(shown: Any) -> None:
+    shown.set_viewport_size({"width": 390, "height": 800})
+    width = shown.evaluate("document.documentElement.scrollWidth")
+    assert width <= 390

@@ -1,0 +1,301 @@
+"""Runs: the same numbers each time, nothing done twice, nothing seen that must not be seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from avcil.cache.reader import FeatureStore
+from avcil.cache.sources import leaks
+from avcil.incremental.config.config import Config
+from avcil.incremental.config.resolve import Request
+from avcil.incremental.errors import ConfigError, NonFiniteLoss, RunDamaged
+from avcil.incremental.launch.schedule import resolve_all, train
+from avcil.incremental.runs.attention import find_videos, kept_attention
+from avcil.incremental.runs.folder import RunFolder
+from avcil.incremental.runs.results import read_metrics, read_run
+from avcil.incremental.train.scenario import Curriculum
+from avcil.runtime.progress import Bar
+
+SMALL: dict[str, object] = {
+    "tasks": 3,
+    "memory": 12,
+    "epochs": 3,
+    "batch_size": 8,
+    "exemplar_batch_size": 4,
+    "head.width": 16,
+    "head.heads": 2,
+}
+
+
+def configs(store: FeatureStore, method: str = "guided", /, **settings: object) -> list[Config]:
+    return resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
+
+
+@pytest.fixture(scope="module")
+def whole(toy_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupted, to be read only."""
+    (folder,) = train(toy_store, configs(toy_store), tmp_path_factory.mktemp("whole"))
+    return folder
+
+
+def matrix(folder: Path) -> list[list[int]]:
+    return read_run(folder).results.correct
+
+
+def epochs_logged(folder: Path) -> list[tuple[int, int]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [(line["task"], line["epoch"]) for line in map(json.loads, lines)]
+
+
+def test_the_same_seed_gives_the_same_matrix_and_weights(
+    toy_store: FeatureStore, tmp_path: Path, whole: Path
+) -> None:
+    (again,) = train(toy_store, configs(toy_store), tmp_path)
+    assert matrix(again) == matrix(whole)
+    last = "task-2.safetensors"
+    assert (again / last).read_bytes() == (whole / last).read_bytes()
+
+
+def test_another_seed_gives_other_weights(toy_store: FeatureStore, tmp_path: Path) -> None:
+    requests = [Request(seed=seed, settings=SMALL) for seed in (0, 1)]
+    first, second = train(toy_store, resolve_all(toy_store, requests), tmp_path)
+    assert (first / "task-0.safetensors").read_bytes() != (
+        second / "task-0.safetensors"
+    ).read_bytes()
+
+
+def test_a_finished_run_is_not_trained_again(toy_store: FeatureStore, tmp_path: Path) -> None:
+    (folder,) = train(toy_store, configs(toy_store), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    train(toy_store, configs(toy_store), tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+class Interrupter(Bar):
+    """Stops a run after some epochs, as Ctrl-C does."""
+
+    def __init__(self, epochs: int) -> None:
+        self.left = epochs
+
+    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+    def skip(self, amount: int) -> None:
+        self.advance(amount)
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 4, 6, 8])
+def test_an_interrupted_run_ends_with_the_matrix_of_an_uninterrupted_one(
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: Path,
+    epochs: int,
+) -> None:
+    monkeypatch.setattr("avcil.incremental.train.checkpoint.Cadence.due", True)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "avcil.incremental.launch.schedule.track", lambda *_: _Constant(Interrupter(epochs))
+        )
+        with pytest.raises(KeyboardInterrupt):
+            train(toy_store, configs(toy_store), tmp_path / "cut")
+    (cut,) = train(toy_store, configs(toy_store), tmp_path / "cut")
+    assert matrix(cut) == matrix(whole)
+    for task in range(3):
+        name = f"task-{task}.safetensors"
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    assert (
+        epochs_logged(cut) == epochs_logged(whole) == [(t, e) for t in range(3) for e in range(3)]
+    )
+
+
+class _Constant:
+    """A context that gives one value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __enter__(self) -> Any:
+        return self.value
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_results_hold_counts_exemplars_and_the_cache(toy_store: FeatureStore, whole: Path) -> None:
+    results = read_run(whole).results
+    assert results.complete
+    assert results.total == [10, 10, 10]
+    assert [len(row) for row in results.correct] == [1, 2, 3]
+    assert [len(ids) for ids in results.exemplars] == [12, 12, 12]
+    assert set(results.exemplars[0]) <= set(toy_store.manifest.ids)
+    assert (results.cache.encoder, results.cache.random_weights) == ("toy", True)
+
+
+def test_the_confusion_matrix_agrees_with_the_last_row(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    (folder,) = train(toy_store, configs(toy_store, epochs=10), tmp_path)
+    results = read_run(folder).results
+    confusion = np.array(results.confusion)
+    assert confusion.sum(axis=1).tolist() == [5] * 6
+    assert confusion.sum() > confusion.trace() > 0
+    assert confusion.diagonal().reshape(3, 2).sum(axis=1).tolist() == results.correct[-1]
+
+
+def test_accuracy_is_counted_without_test_clips_whose_video_was_trained_on(
+    leaking_store: FeatureStore, tmp_path: Path
+) -> None:
+    store = leaking_store
+    assert leaks(store.manifest).sum() == 6
+    (folder,) = train(store, configs(store, "joint", epochs=10), tmp_path)
+    results = read_run(folder).results
+    assert results.leak_free_total == [8, 8, 8]
+    for every, kept in zip(results.correct, results.leak_free_correct, strict=True):
+        assert all(0 <= a - b <= 2 for a, b in zip(every, kept, strict=True))
+    assert results.leak_free_correct != results.correct
+
+
+def test_nothing_leaks_where_ids_do_not_tell_the_video(toy_store: FeatureStore) -> None:
+    assert not leaks(toy_store.manifest).any()
+
+
+def test_a_memory_too_small_for_all_classes_is_the_same_after_a_resume(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    settings = {"tasks": 6, "memory": 4, "epochs": 1}
+    (whole,) = train(toy_store, configs(toy_store, **settings), tmp_path / "whole")
+    assert [len(ids) for ids in read_run(whole).results.exemplars] == [4, 4, 3, 4, 0, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "avcil.incremental.launch.schedule.track", lambda *_: _Constant(Interrupter(5))
+        )
+        with pytest.raises(KeyboardInterrupt):
+            train(toy_store, configs(toy_store, **settings), tmp_path / "cut")
+    (cut,) = train(toy_store, configs(toy_store, **settings), tmp_path / "cut")
+    assert read_run(cut).results.exemplars == read_run(whole).results.exemplars
+    assert matrix(cut) == matrix(whole)
+
+
+def test_weights_are_read_to_the_device_they_are_for(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    """Tensors that a method noted would otherwise stay behind on the CPU."""
+    run = configs(toy_store, "afc-lsc", epochs=1)
+    train(toy_store, run, tmp_path)
+    weights = RunFolder.of(tmp_path, run[0]).weights(2, torch.device("meta"))
+    assert {value.device.type for value in weights.values()} == {"meta"}
+
+
+def test_a_term_that_is_switched_off_cannot_stop_the_run(
+    toy_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "avcil.incremental.methods.guided.task_distillation",
+        lambda new, *_: new.sum() * torch.nan,
+    )
+    (folder,) = train(toy_store, configs(toy_store, **{"losses.kd": 0}), tmp_path)
+    logged = {term for epoch in read_metrics(folder) for term in epoch.losses}
+    assert logged == {"ce", "feature"}
+    with pytest.raises(NonFiniteLoss, match="'kd' became nan in task 1"):
+        train(toy_store, configs(toy_store), tmp_path)
+
+
+def test_a_run_keeps_which_sounds_guided_which_frames(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    guided, audio = (
+        train(toy_store, configs(toy_store, **{"head.name": name}), tmp_path)[0]
+        for name in ("guided", "audio")
+    )
+    kept = kept_attention(guided)
+    assert [each.clip for each in kept] == [
+        f"{name}-test-0" for name in toy_store.manifest.classes[:4]
+    ]
+    for each in kept:
+        assert each.weights.shape == (4, 5)
+        np.testing.assert_allclose(each.weights.sum(axis=1), 1, rtol=1e-5)
+    assert kept_attention(audio) == []
+
+
+def test_attention_names_the_clips_that_lie_beside_the_cache(tmp_path: Path) -> None:
+    for name in ("a.mp4", "deep/-b_000030.mkv", "c.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    found = find_videos(tmp_path / "features.zarr", ["a", "-b_000030", "missing"])
+    assert found == {
+        "a": tmp_path / "videos/a.mp4",
+        "-b_000030": tmp_path / "videos/deep/-b_000030.mkv",
+    }
+    assert find_videos(tmp_path / "elsewhere/features.zarr", ["a"]) == {}
+
+
+def test_the_loop_learns_what_can_be_learned(toy_store: FeatureStore, tmp_path: Path) -> None:
+    (folder,) = train(toy_store, configs(toy_store, "joint", epochs=20), tmp_path)
+    assert read_run(folder).results.matrix.mean_accuracy > 0.8
+
+
+def test_finetune_forgets_and_replay_forgets_less(toy_store: FeatureStore, tmp_path: Path) -> None:
+    forgetting = {}
+    for method in ("finetune", "guided"):
+        (folder,) = train(toy_store, configs(toy_store, method, epochs=15, memory=36), tmp_path)
+        forgetting[method] = read_run(folder).results.matrix.average_forgetting
+    assert forgetting["guided"] < forgetting["finetune"] - 0.1
+
+
+def test_a_non_finite_loss_names_task_epoch_and_term(
+    toy_store: FeatureStore, poisoned: Callable[[Iterable[str]], FeatureStore], tmp_path: Path
+) -> None:
+    store = poisoned([toy_store.manifest.ids[toy_store.rows("train", [2])[0]]])
+    with pytest.raises(NonFiniteLoss, match=r"'ce' became nan in task 1, epoch 0"):
+        train(store, configs(store, "finetune"), tmp_path)
+
+
+def test_a_damaged_run_is_named_and_left_as_it_is(toy_store: FeatureStore, tmp_path: Path) -> None:
+    (folder,) = train(toy_store, configs(toy_store), tmp_path)
+    (folder / "results.json").write_text("{")
+    with pytest.raises(RunDamaged, match=folder.name):
+        train(toy_store, configs(toy_store), tmp_path)
+    assert (folder / "results.json").read_text() == "{"
+
+
+def test_another_order_of_classes_changes_the_tasks(toy_store: FeatureStore) -> None:
+    (plain,), (shuffled,) = configs(toy_store), configs(toy_store, order_seed=3)
+    first, second = (Curriculum(config, toy_store).class_names() for config in (plain, shuffled))
+    assert first != second
+    assert {name for task in first for name in task} == {name for task in second for name in task}
+
+
+def test_more_tasks_than_classes_are_refused_before_training(toy_store: FeatureStore) -> None:
+    with pytest.raises(ConfigError, match="6 classes cannot make 7 tasks"):
+        configs(toy_store, tasks=7)
+
+
+CHANGES: dict[str, object] = {"epochs": 4, "losses.kd": 0, "head.layers": 2, "tasks": 2}
+
+
+def test_a_run_is_named_by_its_whole_configuration(toy_store: FeatureStore) -> None:
+    names = {
+        config.run_name
+        for name, value in CHANGES.items()
+        for config in configs(toy_store, **{name: value})
+    }
+    assert len(names) == len(CHANGES)
+
+
+def test_a_run_does_not_depend_on_where_the_cache_lies(
+    toy_cache: Path, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    shutil.copytree(toy_cache, tmp_path / "moved.zarr")
+    moved = FeatureStore.open(tmp_path / "moved.zarr")
+    assert configs(moved) == configs(toy_store)
