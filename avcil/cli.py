@@ -1,6 +1,6 @@
-"""The command `avcil`: its subcommands, and how errors reach the user.
+"""The command `avcil`: its subcommands, and how errors are shown.
 
-Exit status: 0 done, 1 an error that the user can mend, 2 wrong usage, 3 finished but some clips
+Exit status: 0 done, 1 an error that the user can fix, 2 wrong usage, 3 finished but some clips
 failed, 4 a trial is done, 130 interrupted.
 """
 
@@ -47,18 +47,19 @@ def avcil(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print it and exit."
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
 ) -> None:
     """Audio-visual class-incremental learning on frozen SAM-Audio features.
 
-    Encode clips once, then train and compare methods on the cached tokens in minutes.
+    Encode clips once, then train and compare methods on the cached tokens in minutes. Start with
+    `avcil demo`, or with `avcil extract`, `avcil train` and `avcil report`.
     """
 
 
 def main() -> None:
-    """Run the command; an error that the user can mend is one line and exit status 1."""
+    """Run the command; an error that the user can fix is one line and exit status 1."""
     try:
         app()
     except AvcilError as error:

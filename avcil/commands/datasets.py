@@ -1,4 +1,4 @@
-"""`avcil datasets`: what is known, what is on disk, what is missing."""
+"""`avcil datasets`: the available data sets, what is on disk, what is missing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 def datasets(data: DATA = Path("data")) -> None:
-    """Show which data sets are known, and which of their clips are on disk.
+    """Show the available data sets and how many of their clips are on disk.
 
-    A data set lies in DATA/NAME: its clips in `videos`, its published lists in `splits`, its tokens
-    in `features.zarr`. Of one that is not there, it says what was looked for and where to get it.
+    The files of a data set are in DATA/NAME: clips in `videos`, published lists in `splits`, and
+    the cache in `features.zarr`. If something is missing, the output shows which files were
+    expected and where to get them.
 
     ```
     avcil datasets
@@ -39,7 +40,7 @@ def datasets(data: DATA = Path("data")) -> None:
 
 
 def _show(dataset: Dataset) -> None:
-    """Print how many clips of each split are there, and how many share a source with training."""
+    """Print how many clips of each split are on disk, and how many share a video with training."""
     from avcil.cache.sources import shared_videos
 
     there = Counter(clip.split for clip in dataset.clips if clip.path.is_file())

@@ -16,21 +16,22 @@ SEEDS = "0,1,2"
 
 
 def demo(data: DATA = Path("data"), runs: RUNS = Path("runs")) -> None:
-    """Run the whole pipeline on clips that it renders itself.
+    """Run the whole pipeline on built-in clips, in a few minutes.
 
-    Extracts tokens from 400 small video files, trains three methods with three seeds each, and
-    prints the table: a few minutes on two CPU cores, nothing to download. The encoders are small
-    and random, so the figures show that the pipeline works and nothing about SAM-Audio.
+    Renders 400 small video files, extracts their tokens, trains three methods with three seeds
+    each, and prints a table of results. Takes a few minutes on two CPU cores and downloads
+    nothing. The encoders are small and have random weights: the figures show that the pipeline
+    works and say nothing about SAM-Audio.
 
-    It is these three commands, which you can also run one by one:
+    It runs these three commands, which you can also run one by one:
 
     ```
     avcil extract --dataset demo
     avcil train --dataset demo --method guided,finetune,joint --seeds 0,1,2
-    avcil report
+    avcil report runs/demo
     ```
 
-    Into folders of its own:
+    To use other folders than `data` and `runs`:
 
     ```
     avcil demo --data demo/data --runs demo/runs
@@ -51,14 +52,14 @@ def demo(data: DATA = Path("data"), runs: RUNS = Path("runs")) -> None:
 
 
 NEXT = """
-What next:
-  avcil train --dataset demo --modality audio{data}         the head hears but does not see
-  avcil extract --dataset folder --videos DIR         your own clips, DIR/<split>/<class>/*.mp4
-  avcil train --help                                  methods, heads, recipes, every setting"""
+Next steps:
+  avcil train --dataset demo --modality audio{data}    # audio tokens only
+  avcil extract --dataset folder --videos DIR    # your clips, DIR/<split>/<class>/*.mp4
+  avcil train --help                             # methods, heads, recipes, settings"""
 
 
 def _places(data: Path, runs: Path) -> dict[str, str]:
-    """Return the options that the shown commands need, where folders are not the usual ones."""
+    """Return the options that the printed commands need if the folders are not the defaults."""
     own_data = "" if data == Path("data") else f" --data {data}"
     own_runs = "" if runs == Path("runs") else f" --runs {runs}"
     return {"data": own_data, "both": own_data + own_runs}

@@ -10,7 +10,7 @@ import typer
 from avcil.commands.options import RUNS
 
 TABLES = ("overview", "methods", "losses", "modalities", "tasks", "pairs", "caches")
-"""As in `avcil.incremental.report.make`, which would take time to import."""
+"""Repeated from `avcil.incremental.report.make`, which is slow to import."""
 
 
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
@@ -22,47 +22,48 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="[RUNS]...",
-            help="Run folders, or folders that hold some.",
+            help="Run folders, or folders that contain run folders.",
             show_default="all below --runs",
         ),
     ] = None,
     runs: RUNS = Path("runs"),
-    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = "table",
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = "table",
     output: Annotated[
-        Path | None, typer.Option(help="File to write.", show_default="standard output")
+        Path | None, typer.Option(help="Output file.", show_default="standard output")
     ] = None,
     tables: Annotated[
-        str, typer.Option(help=f"Tables, separated by commas: all, {', '.join(TABLES)}.")
+        str, typer.Option(help=f"Tables to print, separated by commas: all, {', '.join(TABLES)}.")
     ] = "overview",
     figures: Annotated[
-        Path | None, typer.Option(help="Also write all figures into this folder.")
+        Path | None, typer.Option(help="Folder for all figures; no figures are written without it.")
     ] = None,
-    figure_format: Annotated[Picture, typer.Option(help="How to write figures.")] = "svg",
+    figure_format: Annotated[Picture, typer.Option(help="File format of figures.")] = "svg",
     check: Annotated[
         str | None,
-        typer.Option(help="Compare with targets instead: a CSV file, or `published`."),
+        typer.Option(help="Instead, compare runs with targets: a CSV file, or `published`."),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Of --check, percentage points to both sides.")
+        float, typer.Option(min=0.0, help="Tolerance of --check in percentage points.")
     ] = 1.0,
 ) -> None:
-    """Compare finished runs: tables, statistics, figures.
+    """Compare finished runs in tables, statistics and figures.
 
-    Runs that differ only in seed and class order make one row, with mean and deviation. Rows stand
-    in one table when they were trained on the same clips of one cache in tasks of the same sizes.
-    Runs that are damaged, unfinished or written by another version are named on standard error and
-    left out.
+    Runs that differ only in seed and class order form one row, with mean and standard deviation.
+    Rows are in the same table if they were trained on the same clips of one cache, in tasks of the
+    same sizes. Runs that are damaged, unfinished or written by another version are left out and
+    listed on standard error.
 
-    Mean accuracy averages the accuracy after each task; average forgetting is how far earlier tasks
-    fell below their best. Tables 1 to 4 of the paper are `methods`, `losses`, `modalities` and
-    `tasks`; `pairs` asks which differences are more than chance, `caches` whose merit they are.
+    Mean accuracy is the mean of the accuracies after each task. Average forgetting is how far
+    earlier tasks fall below their best accuracy. Tables 1 to 4 of the paper are `methods`,
+    `losses`, `modalities` and `tasks`; `pairs` shows which differences are larger than chance, and
+    `caches` how much of a difference is due to the features.
 
     ```
-    avcil report                                 all runs, on the terminal
-    avcil report runs/ave --format markdown      one data set, for a README
+    avcil report                              # all runs, on the terminal
+    avcil report runs/ave --format markdown   # one data set, for a README
     avcil report --tables all --format latex --output tables.tex
     avcil report --format html --output report.html --figures figures
-    avcil report --check published --tolerance 2      exit status 1 if one misses
+    avcil report --check published --tolerance 2   # status 1 if a target fails
     ```
     """
     from avcil.incremental.report.make import check_report, make_report
@@ -95,7 +96,7 @@ def _refuse_beside_check(
     ignored = [name for name, there in given.items() if there]
     if ignored:
         raise typer.BadParameter(
-            f"it prints a comparison on standard output, without {', '.join(ignored)}: "
-            "run the report and the check one after the other",
+            f"cannot be combined with {', '.join(ignored)}: run the report and the check one after "
+            "the other",
             param_hint="--check",
         )

@@ -1,4 +1,4 @@
-"""`avcil train`."""
+"""`avcil train`: train heads on the tokens of a cache."""
 
 from __future__ import annotations
 
@@ -12,79 +12,124 @@ import typer
 from avcil.commands.options import DATA, RUNS, find_cache
 from avcil.runtime.cluster import Engine
 
+# Repeated from `avcil.incremental`, which is slow to import.
+METHODS = (
+    *("guided", "finetune", "lwf", "icarl-nme", "icarl-fc", "ssil", "afc-nme", "afc-lsc"),
+    *("avcil", "der", "slda", "ranpac", "joint"),
+)
+HEADS = ("guided", "concat", "audio", "visual", "avcil", "mean")
+
 
 def train(
     dataset: Annotated[
-        str | None, typer.Option(help="Data set; may be left out when one cache is on disk.")
+        str | None, typer.Option(help="Data set; optional if there is only one cache in --data.")
     ] = None,
-    cache: Annotated[str | None, typer.Option(help="The cache itself, a folder or URL.")] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(help="Cache, a folder or URL.  [default: DATA/DATASET/features.zarr]"),
+    ] = None,
     data: DATA = Path("data"),
     runs: RUNS = Path("runs"),
     method: Annotated[
         str | None,
         typer.Option(
-            help="Methods, separated by commas, or `all`.  [default: guided]", show_default=False
+            help=f"Methods, separated by commas: all, {', '.join(METHODS)}.  [default: guided]",
+            show_default=False,
         ),
     ] = None,
     table: Annotated[
-        str | None, typer.Option(help="All runs of a table: 1, 2, 3, 4, figure1 or figure3.")
+        str | None,
+        typer.Option(help="All runs of a table of the paper: 1, 2, 3, 4, figure1 or figure3."),
     ] = None,
-    head: Annotated[str | None, typer.Option(help="Head to train, default `guided`.")] = None,
-    modality: Annotated[str, typer.Option(help="`av`, `audio` or `visual`.")] = "av",
-    recipe: Annotated[str, typer.Option(help="Training recipe.")] = "fast",
-    tasks: Annotated[int | None, typer.Option(help="Number of tasks.")] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Head to train: {', '.join(HEADS)}.  [default: of the method or recipe, "
+            "usually guided]",
+            show_default=False,
+        ),
+    ] = None,
+    modality: Annotated[
+        str, typer.Option(help="Tokens to use: `av` (both), `audio` or `visual`.")
+    ] = "av",
+    recipe: Annotated[
+        str, typer.Option(help="Optimizer, epochs and loss weights: `fast`, `paper` or `avcil`.")
+    ] = "fast",
+    tasks: Annotated[
+        int | None,
+        typer.Option(help="Number of tasks.  [default: of the benchmark]", show_default=False),
+    ] = None,
     first_task: Annotated[
-        int | None, typer.Option(help="Classes of the first task, where it differs.")
+        int | None,
+        typer.Option(help="Classes in the first task, if not the same as in the others."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs a task.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs per task.  [default: of the recipe]", show_default=False),
+    ] = None,
     few_shot: Annotated[
-        int | None, typer.Option(help="Training clips a class in every task but the first.")
+        int | None, typer.Option(help="Training clips per class in every task except the first.")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Exemplars in all; several, separated by commas, to compare.")
+        str | None,
+        typer.Option(
+            help="Total number of exemplars; several values, separated by commas, make several "
+            "runs.  [default: of the benchmark]",
+            show_default=False,
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
-    order_seed: Annotated[int | None, typer.Option(help="Shuffle the order of classes.")] = None,
+    order_seed: Annotated[
+        int | None, typer.Option(help="Shuffle the order of classes with this seed.")
+    ] = None,
     class_order: Annotated[
-        Path | None, typer.Option(help="File with the learning order, a class name a line.")
+        Path | None, typer.Option(help="File with the order of classes, one class name per line.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE of any setting; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting by the name that --show-config prints; can be repeated.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
     parallel: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Runs at once on a device.  [default: small runs on a CPU, one a core; else 1]",
+            help="Runs at once on each device.  [default: one per core for small runs on a CPU; "
+            "else 1]",
             show_default=False,
         ),
     ] = None,
     engine: Annotated[
         Engine,
-        typer.Option(help="local: this machine; ray: a Ray cluster (extra `ray`)."),
+        typer.Option(
+            help="Where to run: `local`, this machine; `ray`, a Ray cluster (extra `ray`)."
+        ),
     ] = "local",
     show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print the resolved settings and stop.")
+        bool, typer.Option("--show-config", help="Print the resolved settings and train nothing.")
     ] = False,
 ) -> None:
     """Train heads on cached tokens, task by task.
 
-    Every method, seed and setting is a run of its own, kept in a folder below --runs. A run that is
-    done is not trained again; one that was interrupted goes on where it stopped. Ctrl-C writes down
-    where every run stands; the second Ctrl-C stops at once. A run that fails does not keep the
-    others from being trained (exit status 1).
+    Every combination of method, seed and settings is a run of its own, in a folder below --runs.
+    Running the same command again skips finished runs and resumes interrupted ones. Ctrl-C saves
+    the state of every run and stops; a second Ctrl-C stops immediately. A failed run does not stop
+    the others; the exit status is then 1.
 
     ```
-    avcil train --dataset vs100              the paper's method, one seed
+    avcil train --dataset vs100            # the paper's method, one seed
     avcil train --method guided,finetune,joint --seeds 0,1,2
-    avcil train --method all --parallel 4    four runs at once on the GPU
-    avcil train --table 1 --engine ray       runs spread over a cluster
-    avcil train --modality audio             the head hears but does not see
-    avcil train --set losses.feature=0       without feature distillation
-    avcil train --table 1 --dataset ave      every run of the paper's first table
-    avcil train --memory 170,340,680         three sizes of memory
-    avcil train --show-config                print every setting, train nothing
+    avcil train --method all --parallel 4  # four runs at once on the GPU
+    avcil train --table 1 --engine ray     # runs spread over a cluster
+    avcil train --modality audio           # audio tokens only
+    avcil train --set losses.feature=0     # without feature distillation
+    avcil train --table 1 --dataset ave    # every run of the paper's Table 1
+    avcil train --memory 170,340,680       # three memory sizes
+    avcil train --show-config              # print every setting, train nothing
     ```
     """
     from avcil.cache.reader import FeatureStore
@@ -129,7 +174,9 @@ def _numbers(option: str, text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{option} takes whole numbers such as 0,1,2, not {text!r}") from error
+        raise ConfigError(
+            f"{option} takes whole numbers separated by commas, such as 0,1,2, not {text!r}"
+        ) from error
 
 
 def _read_order(path: Path | None) -> tuple[str, ...] | None:
@@ -139,7 +186,7 @@ def _read_order(path: Path | None) -> tuple[str, ...] | None:
 
 
 def _show(config: Mapping[str, Any], prefix: str = "") -> None:
-    """Print settings by the dotted names that --set takes."""
+    """Print settings by the dotted names that --set accepts."""
     for name, value in config.items():
         if isinstance(value, dict):
             _show(value, f"{prefix}{name}.")

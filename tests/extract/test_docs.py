@@ -22,8 +22,8 @@ SOURCE = "".join(
 
 
 def rows() -> list[str]:
-    """Return the messages in the first column of the tables under "What can go wrong"."""
-    section = TEXT.split("\n## What can go wrong\n")[1].split("\n## ")[0]
+    """Return the messages in the first column of the tables under "Troubleshooting"."""
+    section = TEXT.split("\n## Troubleshooting\n")[1].split("\n## ")[0]
     cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     return [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
 
