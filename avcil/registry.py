@@ -39,8 +39,8 @@ class Registry(Generic[T]):
     """Raised for unknown names and broken plug-ins."""
     group: str = ""
     """Entry points that add names; empty where only built-in names are valid."""
-    base: type[Any] | None = None
-    """The class whose subclasses are valid; None for functions."""
+    base: str = ""
+    """`package.module:Class` whose subclasses are valid; empty for functions."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.built_in)
@@ -77,7 +77,7 @@ class Registry(Generic[T]):
                 "uninstall all but one, or rename it in its package"
             )
         if name in self.built_in:
-            return EntryPoint(name, self.built_in[name], self.group).load()
+            return _load(self.built_in[name])
         if plugins:
             return self._load(plugins[0], f"from {rivals[0]}")
         if self.group and REFERENCE.fullmatch(name):
@@ -110,14 +110,13 @@ class Registry(Generic[T]):
         return thing
 
     def _problem(self, thing: Any) -> str:
-        if self.base is None:
+        if not self.base:
             return "" if callable(thing) else f"is {thing!r}, which cannot be called"
-        expected = f"{self.base.__module__}.{self.base.__qualname__}"
-        if not (isinstance(thing, type) and issubclass(thing, self.base)):
-            return f"is {thing!r}, not a subclass of {expected}"
+        if not (isinstance(thing, type) and issubclass(thing, _load(self.base))):
+            return f"is {thing!r}, not a subclass of {self.base}"
         if inspect.isabstract(thing):
             missing = ", ".join(sorted(getattr(thing, "__abstractmethods__", ())))
-            return f"does not define {missing}, as every subclass of {expected} must"
+            return f"does not define {missing}, as every subclass of {self.base} must"
         return ""
 
 
@@ -129,3 +128,7 @@ def _installed(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 
 def _package(plugin: EntryPoint) -> str:
     return plugin.dist.name if plugin.dist else "unknown"
+
+
+def _load(target: str) -> Any:
+    return EntryPoint("", target, "").load()
