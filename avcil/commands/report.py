@@ -8,10 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from avcil.commands.options import RUNS
-
-TABLES = ("overview", "methods", "losses", "modalities", "tasks", "pairs", "caches")
-"""As in `avcil.incremental.report.make`, which would take time to import."""
-
+from avcil.incremental.report.tables import TABLES
 
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
 Picture = Literal["svg", "pdf", "png"]
@@ -32,7 +29,7 @@ def report(
         Path | None, typer.Option(help="File to write.", show_default="standard output")
     ] = None,
     tables: Annotated[
-        str, typer.Option(help=f"Tables, separated by commas: all, {', '.join(TABLES)}.")
+        str, typer.Option(help=f"Tables, separated by commas: all, {TABLES.choices}.")
     ] = "overview",
     figures: Annotated[
         Path | None, typer.Option(help="Also write all figures into this folder.")
@@ -55,7 +52,8 @@ def report(
 
     Mean accuracy averages the accuracy after each task; average forgetting is how far earlier tasks
     fell below their best. Tables 1 to 4 of the paper are `methods`, `losses`, `modalities` and
-    `tasks`; `pairs` asks which differences are more than chance, `caches` whose merit they are.
+    `tasks`; `pairs` tests which differences are more than chance, `caches` how much of a difference
+    is due to the features.
 
     ```
     avcil report                                 all runs, on the terminal

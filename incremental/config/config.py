@@ -1,7 +1,8 @@
 """The resolved configuration of a run, and how it comes about.
 
-Later ones win: the benchmark's protocol, the recipe, the recipe's part for the data set, its part
-for the method, then the command line. Every name is checked at every stage.
+Later ones win: the benchmark's protocol, the recipe, the recipe's part for the data set, the head
+that the method is made for, the recipe's part for the method, then the command line. Every name is
+checked at every stage.
 """
 
 from __future__ import annotations
