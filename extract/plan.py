@@ -9,7 +9,7 @@ from avcil.cache.schema import Storage
 from avcil.cache.storage.base import is_url
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.decode.media import Sampling, Silent
-from avcil.extract.encoders import ENCODERS
+from avcil.extract.encoders import is_named
 from avcil.extract.encoders.base import Encoder, Precision
 
 
@@ -88,7 +88,7 @@ class Plan:
         """Return the same with absolute paths, for processes that start elsewhere."""
         clips = [replace(clip, path=clip.path.absolute()) for clip in self.dataset.clips]
         name = Path(self.encoder.name)
-        is_path = self.encoder.name not in ENCODERS and name.exists()
+        is_path = not is_named(self.encoder.name) and name.exists()
         return replace(
             self,
             dataset=replace(self.dataset, clips=tuple(clips)),

@@ -15,6 +15,11 @@ from avcil.incremental.errors import ConfigError
 
 T = TypeVar("T")
 
+DEFAULT_HEAD = "guided"
+"""The head where neither the user nor recipe or method choose one; names of runs leave it out."""
+BASELINES_HEAD = "avcil"
+"""The head on which AV-CIL published the baselines."""
+
 
 def build_options(kind: type[T], values: Mapping[str, object], where: str) -> T:
     """Return `kind(**values)`, with every key and type checked.

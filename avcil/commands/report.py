@@ -8,10 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from avcil.commands.options import RUNS
-
-TABLES = ("overview", "methods", "losses", "modalities", "tasks", "pairs", "caches")
-"""Repeated from `avcil.incremental.report.make`, which is slow to import."""
-
+from avcil.incremental.report.tables import TABLES
 
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
 Picture = Literal["svg", "pdf", "png"]
@@ -32,7 +29,7 @@ def report(
         Path | None, typer.Option(help="Output file.", show_default="standard output")
     ] = None,
     tables: Annotated[
-        str, typer.Option(help=f"Tables to print, separated by commas: all, {', '.join(TABLES)}.")
+        str, typer.Option(help=f"Tables to print, separated by commas: all, {TABLES.choices}.")
     ] = "overview",
     figures: Annotated[
         Path | None, typer.Option(help="Folder for all figures; no figures are written without it.")

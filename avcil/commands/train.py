@@ -10,14 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from avcil.commands.options import DATA, RUNS, find_cache
+from avcil.incremental.heads import HEADS
+from avcil.incremental.methods import METHODS
 from avcil.runtime.cluster import Engine
-
-# Repeated from `avcil.incremental`, which is slow to import.
-METHODS = (
-    *("guided", "finetune", "lwf", "icarl-nme", "icarl-fc", "ssil", "afc-nme", "afc-lsc"),
-    *("avcil", "der", "slda", "ranpac", "joint"),
-)
-HEADS = ("guided", "concat", "audio", "visual", "avcil", "mean")
 
 
 def train(
@@ -33,7 +28,8 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"Methods, separated by commas: all, {', '.join(METHODS)}.  [default: guided]",
+            help=f"Methods, separated by commas: all, {', '.join(METHODS)}; or "
+            "package.module:Class.  [default: guided]",
             show_default=False,
         ),
     ] = None,
@@ -44,8 +40,8 @@ def train(
     head: Annotated[
         str | None,
         typer.Option(
-            help=f"Head to train: {', '.join(HEADS)}.  [default: of the method or recipe, "
-            "usually guided]",
+            help=f"Head to train: {', '.join(HEADS)}; or package.module:Class.  "
+            "[default: of the method or recipe, usually guided]",
             show_default=False,
         ),
     ] = None,

@@ -1,45 +1,60 @@
-"""The encoders by name, each loaded when it is asked for."""
+"""Encoders by name, each imported when it is asked for."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avcil.extract.encoders.base import Encoder
 from avcil.extract.errors import EncoderError
+from avcil.registry import Registry
 
 if TYPE_CHECKING:
     import torch
 
-
-ENCODERS = ("sam-audio", "pe-av", "public-parts", "tiny")
+ENCODERS: Registry[Callable[[torch.device], Encoder]] = Registry(
+    kind="encoder",
+    built_in={
+        "public-parts": "avcil.extract.encoders.public_parts:load_from_hub",
+        "tiny": "avcil.extract.encoders.tiny:load",
+    },
+    error=EncoderError,
+    group="avcil.encoders",
+)
+"""Functions, or classes, that build an encoder on a device."""
 RELEASES = {"sam-audio": "facebook/sam-audio-large", "pe-av": "facebook/pe-av-large"}
+"""Names for releases on the Hugging Face Hub."""
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/model
 
 
 def check_encoder(name: str) -> None:
-    """Refuse a name that cannot be an encoder's, in no time.
+    """Refuse a name that cannot be an encoder's, without loading anything.
 
     Raises:
         EncoderError: no encoder has this name.
     """
-    path = Path(name)
-    if not (name in ENCODERS or path.is_dir() or path.is_file() or HUB_ID.fullmatch(name)):
+    if not (is_named(name) or Path(name).exists() or HUB_ID.fullmatch(name)):
         raise EncoderError(
-            f"unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, or give the folder of "
-            "a SAM-Audio or PE-AV release or its id on the Hugging Face Hub"
+            f"unknown encoder {name!r}; choose one of {', '.join(RELEASES)}, {ENCODERS.choices}, "
+            "or give the folder of a SAM-Audio or PE-AV release, its id on the Hugging Face Hub, "
+            "or package.module:Name"
         )
+
+
+def is_named(name: str) -> bool:
+    """Return whether an encoder has this name, rather than a path or an id on the Hub."""
+    return name in RELEASES or name in ENCODERS
 
 
 def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encoders")) -> Encoder:
     """Load an encoder onto a device.
 
     Args:
-        name: one of ENCODERS; or the folder of a SAM-Audio or PE-AV release or of SAM-Audio's
-            public parts; or SAM-Audio's weights, a file beside its config.json; or a release's id
-            on the Hugging Face Hub. "sam-audio" and "pe-av" are
-            the ids in RELEASES.
+        name: of ENCODERS or RELEASES; or the folder of a SAM-Audio or PE-AV release or of
+            SAM-Audio's public parts; or SAM-Audio's weights, a file beside its config.json; or a
+            release's id on the Hugging Face Hub.
         device: where to run it.
         kept: the folder that keeps what is needed of SAM-Audio releases on the Hub.
 
@@ -47,23 +62,26 @@ def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encode
         EncoderError: no encoder has this name, or its weights cannot be loaded.
     """
     check_encoder(name)
-    if name == "tiny":
-        from avcil.extract.encoders import tiny
-
-        return tiny.load(device)
-    if name == "public-parts":
-        from avcil.extract.encoders import public_parts
-
-        return public_parts.load_from_hub(device)
     if name in RELEASES:
         return _from_hub(RELEASES[name], device, kept)
+    if name in ENCODERS:
+        return _checked(ENCODERS[name](device), name)
     if Path(name).is_dir():
         return _from_folder(Path(name), device)
-    if Path(name).is_file():
+    if Path(name).exists():
         from avcil.extract.encoders import sam_audio
 
         return sam_audio.load(Path(name), device)
     return _from_hub(name, device, kept)
+
+
+def _checked(encoder: object, name: str) -> Encoder:
+    if not isinstance(encoder, Encoder):
+        raise EncoderError(
+            f"encoder {name!r} cannot be used: calling it with a device gives {encoder!r}, "
+            "not an avcil.extract.encoders.base.Encoder"
+        )
+    return encoder
 
 
 def _from_folder(folder: Path, device: torch.device) -> Encoder:

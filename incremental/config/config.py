@@ -1,13 +1,15 @@
 """The resolved configuration of a run, and how it comes about.
 
-Later ones win: the benchmark's protocol, the recipe, the recipe's part for the data set, its part
-for the method, then the command line. Every name is checked at every stage.
+Later ones win: the benchmark's protocol, the recipe, the recipe's part for the data set, the head
+that the method is made for, the recipe's part for the method, then the command line. Every name is
+checked at every stage.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -19,6 +21,7 @@ from avcil.incremental.heads.base import HeadOptions
 from avcil.incremental.heads.network import head_options
 from avcil.incremental.methods import make_method
 from avcil.incremental.methods.base import Method, Selection
+from avcil.incremental.options import DEFAULT_HEAD
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,13 +112,14 @@ class Config:
 
     @property
     def run_name(self) -> str:
-        """A folder name that tells the run, ending in a hash of the whole configuration."""
+        """A name for its folder, ending in a hash of the whole configuration."""
         text = json.dumps(self.plain(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         parts = [self.method["name"]]
-        if self.head["name"] != "guided":
+        if self.head["name"] != DEFAULT_HEAD:
             parts.append(self.head["name"])
-        return "-".join([*parts, f"{self.tasks}tasks", f"seed{self.seed}", digest])
+        name = "-".join([*parts, f"{self.tasks}tasks", f"seed{self.seed}", digest])
+        return re.sub(r"[^\w.-]+", "_", name)  # `module:Class` is no name of a folder everywhere
 
 
 def _without_name(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from typing import Any
 
 from avcil.incremental.config.config import Config
+from avcil.incremental.config.recipes import read_recipe
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads.network import head_options
 from avcil.incremental.methods import make_method, method_class
-from avcil.incremental.options import build_options
+from avcil.incremental.methods.base import Method
+from avcil.incremental.options import DEFAULT_HEAD, build_options
 
 RECIPES = ("fast", "paper", "avcil")
 
@@ -59,7 +59,7 @@ def resolve(request: Request, subject: Subject) -> Config:
         )
     kind = method_class(request.method)
     values: dict[str, Any] = {"selection": kind.selection}
-    for layer in (*_protocol(request, subject), *_recipe_layers(request, subject.dataset)):
+    for layer in (*_protocol(request, subject), *_recipe_layers(request, subject.dataset, kind)):
         _merge(values, layer)
     values["losses"] = {**kind.terms, **values.get("losses", {})}
     known_terms = set(kind.terms)
@@ -92,7 +92,7 @@ def _build(values: dict[str, Any], request: Request, subject: Subject) -> Config
 
 def _head_name(request: Request, settings: Mapping[str, Any]) -> str:
     """A modality of its own is a head of its own: the guided head needs both."""
-    name = request.head or settings.get("name", "guided")
+    name = request.head or settings.get("name", DEFAULT_HEAD)
     if request.modality == "av":
         return str(name)
     if not method_class(request.method).terms:
@@ -110,30 +110,25 @@ def _head_name(request: Request, settings: Mapping[str, Any]) -> str:
 
 def _protocol(request: Request, subject: Subject) -> list[dict[str, Any]]:
     """Return what a benchmark fixes for all and for the method; elsewhere, a usual choice."""
-    known = _read_toml("benchmarks.toml").get(subject.dataset)
+    known = read_recipe("benchmarks").get(subject.dataset)
     if known is None:
         return [{"tasks": min(5, subject.classes), "memory": subject.training_clips // 20}]
     methods = known.pop("methods", {})
     return [known, methods.get(request.method, {})]
 
 
-def _recipe_layers(request: Request, dataset: str) -> list[dict[str, Any]]:
+def _recipe_layers(request: Request, dataset: str, kind: type[Method]) -> list[dict[str, Any]]:
     if request.recipe not in RECIPES:
         raise ConfigError(f"unknown recipe {request.recipe!r}; choose one of {', '.join(RECIPES)}")
-    recipe = _read_toml(f"{request.recipe}.toml")
+    recipe = read_recipe(request.recipe)
     own = recipe.get("datasets", {}).get(dataset, {})
     return [
         recipe["defaults"],
         {key: value for key, value in own.items() if key != "methods"},
+        {"head": kind.head},
         recipe.get("methods", {}).get(request.method, {}),
         own.get("methods", {}).get(request.method, {}),
     ]
-
-
-def _read_toml(name: str) -> dict[str, Any]:
-    return tomllib.loads(
-        (resources.files("avcil.incremental.config.recipes") / name).read_text("utf-8")
-    )
 
 
 def _nested(settings: Mapping[str, object]) -> dict[str, Any]:

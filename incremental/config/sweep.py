@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from itertools import product
 
+from avcil.incremental.config.recipes import read_recipe
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.methods import METHODS
@@ -53,8 +52,7 @@ def _names(methods: str) -> list[str]:
 
 
 def _table(request: Request, name: str) -> list[Request]:
-    text = (resources.files("avcil.incremental.config.recipes") / "tables.toml").read_text("utf-8")
-    tables = tomllib.loads(text)
+    tables = read_recipe("tables")
     if name not in tables:
         raise ConfigError(f"unknown table {name!r}; choose one of {', '.join(tables)}")
     if request.head is not None or request.modality != "av":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from avcil.cache.schema import Encoding
 from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
 from avcil.incremental.heads.layers import masked_mean
 
@@ -28,20 +29,17 @@ class AVCILOptions(HeadOptions):
 class AVCILHead(Head):
     """Spatial attention within each frame, then temporal attention over frames, by channel."""
 
-    def __init__(
-        self,
-        options: AVCILOptions,
-        visual: tuple[int, int],
-        audio: tuple[int, int],
-        tokens_per_frame: int,
-    ) -> None:
-        """Build the head for visual tokens (J * S, Dv) and audio tokens (Ta, Da)."""
+    options = AVCILOptions
+
+    def __init__(self, options: AVCILOptions, encoding: Encoding) -> None:
+        """Build the head for the tokens of an encoding; its visual ones are J * S."""
         super().__init__()
-        self.width, self.tokens_per_frame = options.width, tokens_per_frame
-        self.visual_query = nn.Linear(visual[1], visual[1])
-        self.audio_query = nn.Linear(audio[1], visual[1])
-        self.visual_projection = nn.Linear(visual[1], options.width)
-        self.audio_projection = nn.Linear(audio[1], options.width)
+        self.width, self.tokens_per_frame = options.width, encoding.tokens_per_frame
+        visual, audio = encoding.visual_width, encoding.audio_width
+        self.visual_query = nn.Linear(visual, visual)
+        self.audio_query = nn.Linear(audio, visual)
+        self.visual_projection = nn.Linear(visual, options.width)
+        self.audio_projection = nn.Linear(audio, options.width)
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, batch: Batch, first: int) -> Encoded:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -72,8 +72,14 @@ class HeadOptions:
 
 
 class Head(nn.Module, ABC):
-    """Trainable layers between cached tokens and the classifier."""
+    """Trainable layers between cached tokens and the classifier.
 
+    A subclass is built as `Class(options, encoding)`: with an instance of its class `options`, and
+    the `avcil.cache.schema.Encoding` that gives numbers and channels of the tokens.
+    """
+
+    options: ClassVar[type[HeadOptions]] = HeadOptions
+    """The class of its options."""
     width: int
     """D, channels of `Encoded.features`."""
 

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from avcil.cache.schema import Encoding
 from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
 from avcil.incremental.heads.layers import masked_mean
 
@@ -25,13 +26,15 @@ class ConcatOptions(HeadOptions):
 class ConcatHead(Head):
     """Project each modality, average over time, join."""
 
-    def __init__(self, options: ConcatOptions, visual: tuple[int, int], audio: tuple[int, int]):
-        """Build the head for visual tokens (Tv, Dv) and audio tokens (Ta, Da)."""
+    options = ConcatOptions
+
+    def __init__(self, options: ConcatOptions, encoding: Encoding) -> None:
+        """Build the head for the tokens of an encoding."""
         super().__init__()
         self.fusion = options.fusion
         self.width = options.width * (2 if options.fusion == "concat" else 1)
-        self.visual_projection = nn.Linear(visual[1], options.width)
-        self.audio_projection = nn.Linear(audio[1], options.width)
+        self.visual_projection = nn.Linear(encoding.visual_width, options.width)
+        self.audio_projection = nn.Linear(encoding.audio_width, options.width)
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, batch: Batch, first: int) -> Encoded:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from avcil.cache.schema import Encoding
 from avcil.incremental.heads.base import Batch, Encoded, Head
 from avcil.incremental.heads.layers import (
     Attention,
@@ -69,14 +70,16 @@ class CrossBlock(nn.Module):
 class GuidedHead(Head):
     """Visual tokens guided by audio tokens."""
 
-    def __init__(self, options: GuidedOptions, visual: tuple[int, int], audio: tuple[int, int]):
-        """Build the head for visual tokens (Tv, Dv) and audio tokens (Ta, Da)."""
+    options = GuidedOptions
+
+    def __init__(self, options: GuidedOptions, encoding: Encoding) -> None:
+        """Build the head for the tokens of an encoding."""
         super().__init__()
         width = self.width = options.width
-        self.visual_projection = nn.Linear(visual[1], width)
-        self.audio_projection = nn.Linear(audio[1], width)
-        self.visual_positions = PositionEmbedding(options.positions, visual[0], width)
-        self.audio_positions = PositionEmbedding(options.positions, audio[0], width)
+        self.visual_projection = nn.Linear(encoding.visual_width, width)
+        self.audio_projection = nn.Linear(encoding.audio_width, width)
+        self.visual_positions = PositionEmbedding(options.positions, encoding.visual_tokens, width)
+        self.audio_positions = PositionEmbedding(options.positions, encoding.audio_tokens, width)
         self.cross = nn.ModuleList(CrossBlock(options) for _ in range(options.layers))
         self.self = nn.ModuleList(
             SelfBlock(width, options.heads, options.expansion, options.dropout)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from avcil.incremental.heads.base import Batch, Encoded, Head
+from avcil.cache.schema import Encoding
+from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
 from avcil.incremental.heads.layers import masked_mean
 
 
 class MeanHead(Head):
     """Average each modality over time, scale to norm one, join; `head.width` has no meaning."""
 
-    def __init__(self, visual: tuple[int, int], audio: tuple[int, int]) -> None:
-        """Build the head for visual tokens (Tv, Dv) and audio tokens (Ta, Da)."""
+    def __init__(self, options: HeadOptions, encoding: Encoding) -> None:
+        """Build the head for the tokens of an encoding."""
         super().__init__()
-        self.width = visual[1] + audio[1]
+        self.width = encoding.visual_width + encoding.audio_width
 
     def forward(self, batch: Batch, first: int) -> Encoded:
         """Join the mean tokens of each clip."""

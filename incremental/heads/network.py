@@ -6,51 +6,18 @@ Shapes: B clips, C classes seen so far, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from avcil.cache.schema import Encoding
-from avcil.incremental.errors import ConfigError
-from avcil.incremental.heads.avcil import AVCILHead, AVCILOptions
-from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions, Outputs
+from avcil.incremental.heads import HEADS
+from avcil.incremental.heads.base import Batch, Encoded, HeadOptions, Outputs
 from avcil.incremental.heads.classifiers import Classifier
-from avcil.incremental.heads.concat import ConcatHead, ConcatOptions
-from avcil.incremental.heads.guided import GuidedHead, GuidedOptions
-from avcil.incremental.heads.layers import AttentionOptions, InputNorm
-from avcil.incremental.heads.mean import MeanHead
-from avcil.incremental.heads.unimodal import UnimodalHead
+from avcil.incremental.heads.layers import InputNorm
 from avcil.incremental.options import build_options
-
-
-@dataclass(frozen=True, slots=True)
-class HeadEntry:
-    """A head by name: its options, and how to build it for the tokens of an encoding."""
-
-    options: type[HeadOptions]
-    build: Callable[[Any, Encoding], Head]
-
-
-def _visual(encoding: Encoding) -> tuple[int, int]:
-    return encoding.visual_tokens, encoding.visual_width
-
-
-def _audio(encoding: Encoding) -> tuple[int, int]:
-    return encoding.audio_tokens, encoding.audio_width
-
-
-HEADS: dict[str, HeadEntry] = {
-    "guided": HeadEntry(GuidedOptions, lambda o, e: GuidedHead(o, _visual(e), _audio(e))),
-    "concat": HeadEntry(ConcatOptions, lambda o, e: ConcatHead(o, _visual(e), _audio(e))),
-    "audio": HeadEntry(AttentionOptions, lambda o, e: UnimodalHead(o, "audio", _audio(e))),
-    "visual": HeadEntry(AttentionOptions, lambda o, e: UnimodalHead(o, "visual", _visual(e))),
-    "avcil": HeadEntry(
-        AVCILOptions, lambda o, e: AVCILHead(o, _visual(e), _audio(e), e.tokens_per_frame)
-    ),
-    "mean": HeadEntry(HeadOptions, lambda o, e: MeanHead(_visual(e), _audio(e))),
-}
 
 
 def head_options(name: str, values: Mapping[str, object]) -> HeadOptions:
@@ -59,8 +26,6 @@ def head_options(name: str, values: Mapping[str, object]) -> HeadOptions:
     Raises:
         ConfigError: no such head, or an option that it does not have.
     """
-    if name not in HEADS:
-        raise ConfigError(f"unknown head {name!r}; choose one of {', '.join(HEADS)}")
     return build_options(HEADS[name].options, values, f"head {name!r}")
 
 
@@ -102,7 +67,7 @@ class Network(nn.Module):
         self.autocast = autocast
         self.visual_norm = InputNorm(options.input_norm, encoding.visual_width)
         self.audio_norm = InputNorm(options.input_norm, encoding.audio_width)
-        self.head = HEADS[name].build(options, encoding)
+        self.head = HEADS[name](options, encoding)
         self.classifier = classifier(self.head.width)
         self.notes = Notes()
 

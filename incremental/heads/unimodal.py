@@ -5,10 +5,11 @@ Shapes: B clips, T tokens, D width.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from avcil.cache.schema import Encoding
 from avcil.incremental.heads.base import Batch, Encoded, Head
 from avcil.incremental.heads.layers import (
     AttentionOptions,
@@ -20,17 +21,23 @@ from avcil.incremental.heads.layers import (
 
 
 class UnimodalHead(Head):
-    """Tokens of one modality through projection, self-attention and pooling."""
+    """Tokens of one modality through projection, self-attention and pooling.
 
-    def __init__(
-        self, options: AttentionOptions, modality: Literal["visual", "audio"], size: tuple[int, int]
-    ) -> None:
-        """Build the head for tokens (T, channels) of one modality."""
+    The base of the heads below, which name the modality.
+    """
+
+    options = AttentionOptions
+    modality: ClassVar[Literal["visual", "audio"]]
+
+    def __init__(self, options: AttentionOptions, encoding: Encoding) -> None:
+        """Build the head for the tokens of an encoding."""
         super().__init__()
         width = self.width = options.width
-        self.modality = modality
-        self.projection = nn.Linear(size[1], width)
-        self.positions = PositionEmbedding(options.positions, size[0], width)
+        visual = self.modality == "visual"
+        tokens = encoding.visual_tokens if visual else encoding.audio_tokens
+        channels = encoding.visual_width if visual else encoding.audio_width
+        self.projection = nn.Linear(channels, width)
+        self.positions = PositionEmbedding(options.positions, tokens, width)
         self.blocks = nn.ModuleList(
             SelfBlock(width, options.heads, options.expansion, options.dropout)
             for _ in range(options.layers)
@@ -51,3 +58,15 @@ class UnimodalHead(Head):
             layers.append(tokens)
         features, tokens = self.pool(last, tokens, mask, first)
         return Encoded(features, tokens, mask, (*layers, features), streams)
+
+
+class AudioHead(UnimodalHead):
+    """Audio tokens alone."""
+
+    modality = "audio"
+
+
+class VisualHead(UnimodalHead):
+    """Visual tokens alone."""
+
+    modality = "visual"

@@ -16,6 +16,8 @@ from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
 from avcil.incremental.data.placement import Residency
 from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
+from avcil.incremental.methods import method_class
+from avcil.incremental.runs.facts import MethodFacts
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import CacheIdentity, Results
 from avcil.incremental.train.precision import autocast_type, suitable_threads
@@ -102,6 +104,8 @@ def new_results(
 ) -> Results:
     """Return the empty results of a run that starts."""
     encoding, manifest = store.encoding, store.manifest
+    name = str(config.method["name"])
+    method = method_class(name)
     return Results(
         cache=CacheIdentity(
             dataset=manifest.dataset,
@@ -113,6 +117,11 @@ def new_results(
         tasks=curriculum.class_names(),
         total=curriculum.clips_to_test(),
         leak_free_total=curriculum.leak_free_clips_to_test(),
+        method=MethodFacts(
+            title=method.title or name,
+            upper_bound=method.upper_bound,
+            head=str(method.head.get("name", "")),
+        ),
         versions={
             "avcil": version("avcil"),
             "torch": torch.__version__,

@@ -1,50 +1,58 @@
-"""Incremental-learning methods, one a file."""
+"""Incremental-learning methods, one per file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING
 
 from avcil.incremental.errors import ConfigError
-from avcil.incremental.methods.afc import AFC, AFCNearestMean
-from avcil.incremental.methods.avcil import AVCIL
-from avcil.incremental.methods.base import Method
-from avcil.incremental.methods.der import DER
-from avcil.incremental.methods.finetune import FineTune
-from avcil.incremental.methods.guided import Guided
-from avcil.incremental.methods.icarl import ICaRL, ICaRLNearestMean
-from avcil.incremental.methods.joint import Joint
-from avcil.incremental.methods.lwf import LwF
-from avcil.incremental.methods.ranpac import RanPAC
-from avcil.incremental.methods.slda import SLDA
-from avcil.incremental.methods.ssil import SSIL
 from avcil.incremental.options import build_options
+from avcil.registry import Registry
 
-METHODS: dict[str, type[Method]] = {
-    "guided": Guided,
-    "finetune": FineTune,
-    "lwf": LwF,
-    "icarl-nme": ICaRLNearestMean,
-    "icarl-fc": ICaRL,
-    "ssil": SSIL,
-    "afc-nme": AFCNearestMean,
-    "afc-lsc": AFC,
-    "avcil": AVCIL,
-    "der": DER,
-    "slda": SLDA,
-    "ranpac": RanPAC,
-    "joint": Joint,
-}
+if TYPE_CHECKING:
+    from avcil.incremental.methods.base import Method
+
+METHODS: Registry[type[Method]] = Registry(
+    kind="method",
+    built_in={
+        "guided": "avcil.incremental.methods.guided:Guided",
+        "finetune": "avcil.incremental.methods.finetune:FineTune",
+        "lwf": "avcil.incremental.methods.lwf:LwF",
+        "icarl-nme": "avcil.incremental.methods.icarl:ICaRLNearestMean",
+        "icarl-fc": "avcil.incremental.methods.icarl:ICaRLLargestLogit",
+        "ssil": "avcil.incremental.methods.ssil:SSIL",
+        "afc-nme": "avcil.incremental.methods.afc:AFCNearestMean",
+        "afc-lsc": "avcil.incremental.methods.afc:AFCLargestLogit",
+        "avcil": "avcil.incremental.methods.avcil:AVCIL",
+        "der": "avcil.incremental.methods.der:DER",
+        "slda": "avcil.incremental.methods.slda:SLDA",
+        "ranpac": "avcil.incremental.methods.ranpac:RanPAC",
+        "joint": "avcil.incremental.methods.joint:Joint",
+    },
+    error=ConfigError,
+    group="avcil.methods",
+    base="avcil.incremental.methods.base:Method",
+)
 
 
 def method_class(name: str) -> type[Method]:
     """Return a method by name.
 
     Raises:
-        ConfigError: there is none; the text lists the valid names.
+        ConfigError: there is none, and the text lists the valid names; or its plug-in is broken.
     """
     if name not in METHODS:
-        raise ConfigError(f"unknown method {name!r}; choose from {', '.join(METHODS)}, or all")
-    return METHODS[name]
+        raise ConfigError(
+            f"unknown method {name!r}; choose from {METHODS.choices}, all, or package.module:Class"
+        )
+    kind = METHODS[name]
+    if not is_dataclass(kind) or "__dataclass_params__" not in vars(kind):
+        raise ConfigError(
+            f"method {name!r} cannot be used: its class {kind.__name__} is not a dataclass, so its "
+            "settings are unknown; write @dataclass(frozen=True, kw_only=True) above it"
+        )
+    return kind
 
 
 def make_method(name: str, values: Mapping[str, object]) -> Method:

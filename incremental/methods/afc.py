@@ -26,7 +26,7 @@ from avcil.incremental.methods.losses import direction_distance, neighbourhood_l
 
 @dataclass(frozen=True, kw_only=True)
 class AFC(Method):
-    """NCA loss on proxies, and discrepancy of layers; the largest logit wins (LSC)."""
+    """NCA loss on proxies and discrepancy of layers: the training that both methods below share."""
 
     proxies: int = 10
     margin: float = 0.6
@@ -70,7 +70,15 @@ class AFC(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AFCNearestMean(AFC):
-    """The same training; the nearest mean of exemplars wins."""
+class AFCLargestLogit(AFC):
+    """AFC that predicts the class of the largest logit (LSC)."""
 
+    title = "AFC-LSC"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AFCNearestMean(AFC):
+    """AFC that predicts the class whose exemplars' mean is nearest (NME)."""
+
+    title = "AFC-NME"
     nearest_mean = True

@@ -33,6 +33,8 @@ class AVCIL(Method):
     class_contrast_per_anchor: bool = False
     """Equation 7 as printed, instead of what the released code computes."""
 
+    title = "AV-CIL"
+    head = MappingProxyType({"name": "avcil"})
     replay = Replay.PAIRED
     terms = MappingProxyType(
         {"ce": 1.0, "kd": 1.0, "instance": 0.5, "class": 1.0, "spatial": 0.5, "temporal": 0.5}

@@ -30,6 +30,13 @@ class Method(ABC):
     has no state: what it learns of a task lies in the network, which is saved and restored.
     """
 
+    title: ClassVar[str] = ""
+    """Its name in tables; empty for the name by which it is chosen."""
+    upper_bound: ClassVar[bool] = False
+    """Whether it sees what no competitor may: tables show it, but do not rank it."""
+    head: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """Settings of the head that it is made for, such as `name`; they win over a recipe's defaults.
+    Empty for the recipe's head."""
     replay: ClassVar[Replay] = Replay.NONE
     selection: ClassVar[Selection] = "random"
     """How exemplars are chosen."""

@@ -18,6 +18,7 @@ from avcil.incremental.methods.base import Method
 class ClosedForm(Method):
     """Sums over the clips of each task and solves for the classifier; nothing is trained."""
 
+    head = MappingProxyType({"name": "mean", "input_norm": "layernorm"})
     terms = MappingProxyType({})
 
     @abstractmethod

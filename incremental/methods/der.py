@@ -24,6 +24,7 @@ from avcil.incremental.methods.base import Method, Reads
 class DER(Method):
     """Cross-entropy on new clips and on exemplars, and the exemplars' old logits matched."""
 
+    title = "DER++"
     replay = Replay.PAIRED
     terms = MappingProxyType({"ce": 1.0, "replay": 0.5, "logits": 0.5})
 

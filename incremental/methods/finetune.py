@@ -19,6 +19,8 @@ from avcil.incremental.methods.base import Method
 class FineTune(Method):
     """Cross-entropy over all classes seen, on the new clips alone."""
 
+    title = "Fine-tuning"
+
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:

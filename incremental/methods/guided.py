@@ -39,6 +39,8 @@ class Guided(Method):
     distance of tokens, or smooth L1 of tokens."""
     feature_of: Literal["exemplars", "all"] = "exemplars"
 
+    title = "Guided (the paper)"
+    head = MappingProxyType({"name": "guided"})
     replay = Replay.PAIRED
     terms = MappingProxyType({"ce": 1.0, "feature": 1.0, "kd": 1.0})
 

@@ -1,7 +1,7 @@
 """iCaRL: herded exemplars, and each old class's probability distilled on its own.
 
 Source: Rebuffi et al., iCaRL, CVPR 2017; the audio-visual form follows Pian et al., AV-CIL,
-ICCV 2023, whose iCaRL-FC and iCaRL-NME differ in how they classify alone.
+ICCV 2023, whose iCaRL-FC and iCaRL-NME differ only in how they classify.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from avcil.incremental.methods.losses import sigmoid_distillation
 
 @dataclass(frozen=True, kw_only=True)
 class ICaRL(Method):
-    """Cross-entropy over all classes and sigmoid distillation; the largest logit wins."""
+    """Cross-entropy and sigmoid distillation: the training that both methods below share."""
 
     compat: bool = False
     """Apply the sigmoid twice, as AV-CIL's released code does."""
@@ -45,7 +45,15 @@ class ICaRL(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ICaRLNearestMean(ICaRL):
-    """The same training; the nearest mean of exemplars wins."""
+class ICaRLLargestLogit(ICaRL):
+    """iCaRL that predicts the class of the largest logit (FC)."""
 
+    title = "iCaRL-FC"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ICaRLNearestMean(ICaRL):
+    """iCaRL that predicts the class whose exemplars' mean is nearest (NME)."""
+
+    title = "iCaRL-NME"
     nearest_mean = True

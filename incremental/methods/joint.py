@@ -20,6 +20,8 @@ from avcil.incremental.methods.base import Method
 class Joint(Method):
     """Cross-entropy over all classes seen, on all their clips."""
 
+    title = "Joint (upper bound)"
+    upper_bound = True
     replay = Replay.ALL
 
     def loss(

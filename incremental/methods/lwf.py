@@ -22,6 +22,7 @@ class LwF(Method):
 
     temperature: float = 2.0
 
+    title = "LwF"
     terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
 
     def reads(self) -> Reads:

@@ -21,6 +21,8 @@ class RanPAC(ClosedForm):
     random_features: int = 1000
     ridge: float = 1.0
 
+    title = "RanPAC"
+
     def classifier(self, width: int) -> RandomRidgeClassifier:
         """Return a regression without classes."""
         return RandomRidgeClassifier(width, self.random_features, self.ridge)

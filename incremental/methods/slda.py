@@ -19,6 +19,8 @@ class SLDA(ClosedForm):
     shrinkage: float = 1e-4
     """Share of the identity in the covariance."""
 
+    title = "SLDA"
+
     def classifier(self, width: int) -> DiscriminantClassifier:
         """Return a discriminant without classes."""
         return DiscriminantClassifier(width, self.shrinkage)

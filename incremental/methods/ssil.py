@@ -23,6 +23,7 @@ class SSIL(Method):
 
     temperature: float = 2.0
 
+    title = "SS-IL"
     replay = Replay.PAIRED
     terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,18 +14,14 @@ from avcil.incremental.report.formats import export, latex, text
 from avcil.incremental.report.labels import told_apart
 from avcil.incremental.report.rows import Benchmark, spell_sizes
 from avcil.incremental.report.select import benchmarks, gather
-from avcil.incremental.report.tables import compare, paper
+from avcil.incremental.report.tables import TABLES
 from avcil.incremental.report.tables.check import check_all, check_table
-from avcil.incremental.report.tables.table import Table, overview
-from avcil.incremental.report.tables.targets import BUILT_IN, Target, read_targets
+from avcil.incremental.report.tables.table import OfEach, Table
+from avcil.incremental.report.tables.targets import BUILT_IN, read_targets
 from avcil.runtime.progress import log
 
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
 Picture = Literal["svg", "pdf", "png"]
-TABLES = ("overview", "methods", "losses", "modalities", "tasks", "pairs", "caches")
-"""Names of tables, in the order in which they are printed."""
-ACROSS = ("tasks", "caches")
-"""Tables that compare benchmarks."""
 SIZES_UP_TO = 40
 """Most letters of task sizes in the name of a file."""
 
@@ -177,7 +173,7 @@ def choose(names: Sequence[str]) -> list[str]:
     names = [name.strip() for name in names]
     unknown = [name for name in names if name not in (*TABLES, "all")]
     if unknown:
-        raise ConfigError(f"unknown table {unknown[0]!r}; choose from all, {', '.join(TABLES)}")
+        raise ConfigError(f"unknown table {unknown[0]!r}; choose from all, {TABLES.choices}")
     return [name for name in TABLES if name in names or "all" in names]
 
 
@@ -195,9 +191,10 @@ def render(
     if form == "html":
         from avcil.incremental.report.formats.page import page
 
-        own = [name for name in TABLES if name not in ACROSS]
+        own = [name for name in TABLES if isinstance(TABLES[name], OfEach)]
+        across = [name for name in TABLES if name not in own]
         sections = [(benchmark, make_tables([benchmark], own)) for benchmark in found]
-        return page(sections, make_tables(found, ACROSS))
+        return page(sections, make_tables(found, across))
     tables = make_tables(found, names)
     if form == "markdown":
         return text.markdown(tables)
@@ -206,35 +203,7 @@ def render(
     return text.terminal(tables, screen)
 
 
-def make_tables(found: Sequence[Benchmark], names: Sequence[str]) -> list[Table]:
+def make_tables(found: Sequence[Benchmark], names: Iterable[str]) -> list[Table]:
     """Return the tables of these names that the runs can fill, table by table."""
     targets = read_targets()
-    return [table for name in names for table in _tables(name, found, targets) if table]
-
-
-def _tables(name: str, found: Sequence[Benchmark], targets: Sequence[Target]) -> list[Table | None]:
-    """Return one kind of table: of each benchmark, or of each group that it compares."""
-    if name == "tasks":
-        clips = _groups(found, lambda b: (b.cache, b.rows_digest))
-        return [paper.tasks_table(group, targets) for group in clips]
-    if name == "caches":
-        same = _groups(found, lambda b: (b.cache.dataset, b.sizes))
-        return [compare.caches_table(group) for group in same]
-    kinds: dict[str, Callable[[Benchmark], Table | None]] = {
-        "overview": overview,
-        "methods": lambda benchmark: paper.methods_table(benchmark, targets),
-        "losses": lambda benchmark: paper.losses_table(benchmark, targets),
-        "modalities": lambda benchmark: paper.modalities_table(benchmark, targets),
-        "pairs": compare.pairs_table,
-    }
-    return [kinds[name](benchmark) for benchmark in found]
-
-
-def _groups(
-    found: Sequence[Benchmark], key: Callable[[Benchmark], Hashable]
-) -> list[list[Benchmark]]:
-    """Return benchmarks that share a key, in order of first sight."""
-    groups: dict[Hashable, list[Benchmark]] = {}
-    for benchmark in found:
-        groups.setdefault(key(benchmark), []).append(benchmark)
-    return list(groups.values())
+    return [table for name in names for table in TABLES[name].tables(found, targets)]

@@ -16,14 +16,12 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeAlias
 
+from avcil.incremental.options import BASELINES_HEAD, DEFAULT_HEAD
+from avcil.incremental.runs.facts import MethodFacts, facts_without_a_run
 from avcil.incremental.runs.results import AccuracyMatrix, CacheIdentity, Run
 
 CHANCE = frozenset({"seed", "order_seed", "class_order"})
 """Fields of a configuration that make another run of the same row."""
-UPPER_BOUND = "joint"
-"""This method sees all clips of all tasks again: a bound to compare with, not a competitor."""
-OWN_HEADS = {"slda": "mean", "ranpac": "mean"}
-"""Heads of methods that cannot do with the default one, where they are not called alike."""
 LOSSES = "losses."
 
 
@@ -71,6 +69,11 @@ class Row:
         return str(self.settings["method.name"])
 
     @property
+    def facts(self) -> MethodFacts:
+        """What the method says of itself."""
+        return self.runs[0].results.method or facts_without_a_run(self.method)
+
+    @property
     def head(self) -> str:
         """Name of the head."""
         return str(self.settings["head.name"])
@@ -82,18 +85,18 @@ class Row:
 
     @property
     def usual_head(self) -> bool:
-        """True for the default head, and for the head that method or modality brings."""
-        return self.head in {"guided", self.modality, OWN_HEADS.get(self.method, self.method)}
+        """True for the default head, and for that of the method or modality."""
+        return self.head in {DEFAULT_HEAD, self.modality, self.facts.head}
 
     @property
     def ablated(self) -> bool:
         """True where a part was taken away: a modality, a loss, or the method's kind of head.
 
-        The baselines may run on AV-CIL's head, as they were published, or on the default one.
+        Methods that are not made for the default head may run on that of the published baselines.
         """
-        heads = {"guided", OWN_HEADS.get(self.method, self.method)}
-        if self.method != "guided":
-            heads.add("avcil")
+        heads = {DEFAULT_HEAD, self.facts.head}
+        if self.facts.head != DEFAULT_HEAD:
+            heads.add(BASELINES_HEAD)
         return self.modality != "av" or self.head not in heads or bool(self.switched_off)
 
     @property
@@ -104,8 +107,8 @@ class Row:
 
     @property
     def competes(self) -> bool:
-        """False for the upper bound."""
-        return self.method != UPPER_BOUND
+        """False for an upper bound."""
+        return not self.facts.upper_bound
 
     @property
     def seeds(self) -> int:

@@ -9,13 +9,14 @@ Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from avcil.incremental.errors import RunDamaged
+from avcil.incremental.runs.facts import MethodFacts, facts_without_a_run
 from avcil.runtime.files import replace_file
 
 FORMAT = 1
@@ -132,6 +133,8 @@ class Results:
     seconds: list[float] = field(default_factory=list)
     """[k] spent on task k, evaluation included."""
     versions: dict[str, str] = field(default_factory=dict)
+    method: MethodFacts | None = None
+    """What the method says of itself; `read_run` fills it in where an older version wrote none."""
     confusion: list[list[int]] = field(default_factory=list)
     """[true class][class answered] test clips after the last task, classes in learning order."""
     leak_free_total: list[int] = field(default_factory=list)
@@ -206,7 +209,9 @@ def read_run(folder: Path) -> Run:
         if found != FORMAT:
             raise RunDamaged(f"{folder} holds run format {found!r}, this version reads {FORMAT}")
         cache = CacheIdentity(**stored.pop("cache"))
-        results = Results(cache=cache, **stored)
+        said = stored.pop("method", None)
+        method = MethodFacts(**said) if said else facts_without_a_run(_method_name(config))
+        results = Results(cache=cache, method=method, **stored)
         _check(results)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, RunDamaged):
@@ -222,6 +227,7 @@ def _check(results: Results) -> None:
     leak_free = len(results.tasks) if results.leak_free_correct else len(results.leak_free_total)
     problems = {
         "cache": not _names_a_cache(results.cache),
+        "method": not _names_a_method(results.method),
         "tasks": not all(isinstance(name, str) for name in classes),
         "total": not _counts(results.total, len(results.tasks), least=1),
         "correct": not all(_counts(row, k) for k, row in enumerate(results.correct, start=1)),
@@ -235,6 +241,15 @@ def _check(results: Results) -> None:
     if wrong:
         raise ValueError(f"{', '.join(wrong)} does not fit {len(results.tasks)} tasks, {done} done")
     _ = results.matrix, results.leak_free  # check the counts themselves
+
+
+def _method_name(config: Mapping[str, Any]) -> str:
+    method = config.get("method")
+    return str(method.get("name", "")) if isinstance(method, dict) else ""
+
+
+def _names_a_method(facts: MethodFacts | None) -> bool:
+    return facts is None or [type(value) for value in asdict(facts).values()] == [str, bool, str]
 
 
 def _names_a_cache(cache: CacheIdentity) -> bool:

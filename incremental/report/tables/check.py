@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from avcil.incremental.options import DEFAULT_HEAD
 from avcil.incremental.report.rows import Benchmark, Row, Summary
 from avcil.incremental.report.tables.table import (
     NOTHING,
@@ -16,6 +17,7 @@ from avcil.incremental.report.tables.table import (
     name_cache,
 )
 from avcil.incremental.report.tables.targets import Target
+from avcil.incremental.runs.facts import facts_without_a_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,9 @@ def _distinct(targets: Iterable[Target]) -> list[Target]:
     """Drop targets that another one states again, with as much forgetting or with none stated."""
     kept: dict[object, dict[float | None, Target]] = {}
     for target in targets:
-        own_head = target.head.removeprefix(target.method)  # "" names the same head
+        head = "" if target.head == _own_head(target) else target.head
         cache = (target.dataset, target.encoder, target.fingerprint, target.tasks)
-        parts = (target.method, own_head, target.modality, target.without)
+        parts = (target.method, head, target.modality, target.without)
         key = (cache, parts, target.label, target.settings, target.mean_accuracy)
         kept.setdefault(key, {}).setdefault(target.average_forgetting, target)
     for same in kept.values():
@@ -131,7 +133,12 @@ def _describe(check: Check) -> str:
         parts = [check.found.cache.encoder, check.found.clips, check.row.label]
         return ", ".join([f"{target.dataset}{tasks}", *filter(None, parts)])
     extras = [target.modality] if target.modality != "av" else []
-    extras += [f"{target.head} head"] if target.head not in ("", "guided", target.method) else []
+    usual = target.head in ("", DEFAULT_HEAD, _own_head(target))
+    extras += [] if usual else [f"{target.head} head"]
     extras += [f"without {term}" for term in target.without]
     detail = f" ({', '.join(extras)})" if extras else ""
     return f"{target.dataset}{tasks}, {target.method}{detail}"
+
+
+def _own_head(target: Target) -> str:
+    return facts_without_a_run(target.method).head

@@ -18,6 +18,8 @@ from avcil.incremental.report.tables.table import (
     NOTHING,
     Cell,
     Column,
+    OfEach,
+    OfGroups,
     Table,
     benchmark_notes,
     cache_notes,
@@ -26,7 +28,9 @@ from avcil.incremental.report.tables.table import (
     mark_best,
     name_benchmark,
     name_clips,
+    upper_bounds,
 )
+from avcil.incremental.report.tables.targets import Target
 from avcil.incremental.runs.results import AccuracyMatrix, Run
 
 PAIRS_NOTE = (
@@ -37,13 +41,16 @@ PAIRS_NOTE = (
 )
 
 OTHER_CLIPS_NOTE = (
-    "Whose the differences are cannot be told: the columns differ in their clips, not in their "
-    "features alone."
+    "The differences cannot be attributed: the columns differ in their clips, not only in their "
+    "features."
 )
 
 
-def pairs_table(found: Benchmark) -> Table | None:
-    """Compare the best competing row with every other; None where there is nothing to compare."""
+def pairs_table(found: Benchmark, targets: Sequence[Target] = ()) -> Table | None:
+    """Compare the best competing row with every other; None where there is nothing to compare.
+
+    Targets have no runs to pair with and are left out.
+    """
     best = next((row for row in found.rows if row.competes), None)
     others = [row for row in found.rows if row is not best]
     if best is None or not others:
@@ -114,13 +121,14 @@ def _value(run: Run, figure: str) -> float:
     return float(getattr(matrix, figure))
 
 
-def caches_table(group: Sequence[Benchmark]) -> Table | None:
+def caches_table(group: Sequence[Benchmark], targets: Sequence[Target] = ()) -> Table | None:
     """Put the same methods on several caches side by side; None for a single cache.
 
-    Other clips of one cache stand in a column of their own.
+    Other clips of one cache stand in a column of their own. Targets name no cache and are left out.
 
     Args:
         group: benchmarks of one dataset and the same task sizes, at least one.
+        targets: not used.
     """
     if len(group) < 2:
         return None
@@ -133,13 +141,16 @@ def caches_table(group: Sequence[Benchmark]) -> Table | None:
         *(Column(heading, best=max) for heading in headings),
     ]
     rows = [[Cell(label), *row] for label, row in zip(labels, cells, strict=True)]
-    mark_best(columns, rows, [not label.startswith("joint") for label in labels])
+    bounds = upper_bounds(row for found in group for row in found.rows)
+    competes = [all(row.competes for row in table[label] if row) for label in labels]
+    mark_best(columns, rows, competes)
     rows.append([Cell("mean of methods on all caches"), *_column_means(cells)])
     title = f"Caches. Mean accuracy on {group[0].cache.dataset}, {group[0].protocol}"
     notes = [note for found in group for note in cache_notes(found.cache)]
     notes += [f"{h}: {name_clips(found)}." for h, found in zip(headings, group, strict=True)]
     other_clips = any(found.clips for found in group)
-    notes += [OTHER_CLIPS_NOTE if other_clips else _shares_note(labels, cells)]
+    ranked = [row for row, competing in zip(cells, competes, strict=True) if competing]
+    notes += [OTHER_CLIPS_NOTE if other_clips else _shares_note(ranked, bounds)]
     notes += benchmark_notes(group[0])[-3:]
     return Table("caches", title, columns, rows, list(dict.fromkeys(notes)))
 
@@ -185,15 +196,19 @@ def _column_means(cells: Sequence[Sequence[Cell]]) -> list[Cell]:
     return [Cell(f"{mean:.2f}", mean) for mean in means]
 
 
-def _shares_note(labels: Sequence[str], cells: Sequence[Sequence[Cell]]) -> str:
-    """Say how much of the variation is the features' and how much the methods'."""
-    rivals = [row for label, row in zip(labels, cells, strict=True) if label[:5] != "joint"]
-    complete = _complete(rivals)
+def _shares_note(cells: Sequence[Sequence[Cell]], bounds: Sequence[str]) -> str:
+    """Say how much of the variation among competing methods is due to features and to methods."""
+    complete = _complete(cells)
     shares = variance_shares(complete) if len(complete) > 1 else None
     if shares is None:
-        return "Whose the differences are cannot be told: no two methods were run on every cache."
+        return "The differences cannot be attributed: no two methods were run on every cache."
+    aside = f" ({', '.join(bounds)} aside)" if bounds else ""
     return (
-        f"Of the variation among the {len(complete)} methods run on every cache (joint aside), "
-        f"{shares.features:.0%} lies between caches (the features'), {shares.methods:.0%} between "
-        f"methods, {shares.interplay:.0%} in their interplay and chance."
+        f"Of the variation among the {len(complete)} methods run on every cache{aside}, "
+        f"{shares.features:.0%} is due to the features, {shares.methods:.0%} to the methods, and "
+        f"{shares.interplay:.0%} to their interaction and chance."
     )
+
+
+PAIRS = OfEach(pairs_table)
+CACHES = OfGroups(caches_table, key=lambda found: (found.cache.dataset, found.sizes))

@@ -5,15 +5,20 @@ Source: arXiv 2606.10887, tables 1 to 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from avcil.incremental.config.recipes import read_recipe
+from avcil.incremental.options import DEFAULT_HEAD
 from avcil.incremental.report.labels import details, named
 from avcil.incremental.report.rows import Benchmark, Row, spell_sizes
 from avcil.incremental.report.tables.table import (
     NOTHING,
     Cell,
     Column,
+    OfEach,
+    OfGroups,
     Table,
     benchmark_notes,
     count_cell,
@@ -23,25 +28,11 @@ from avcil.incremental.report.tables.table import (
     name_clips,
 )
 from avcil.incremental.report.tables.targets import Target, published
+from avcil.incremental.runs.facts import OF_0_1_0, facts_without_a_run
 
 PUBLISHED, RERUN = "published", "re-run"
 SEEDS = "--seeds 0,1,2"
-NAMES = {
-    "finetune": "Fine-tuning", "lwf": "LwF", "icarl-nme": "iCaRL-NME", "icarl-fc": "iCaRL-FC",
-    "ssil": "SS-IL", "afc-nme": "AFC-NME", "afc-lsc": "AFC-LSC", "avcil": "AV-CIL",
-    "guided": "Guided (the paper)", "der": "DER++", "slda": "SLDA", "ranpac": "RanPAC",
-    "joint": "Joint (upper bound)",
-}  # fmt: skip
-"""Methods as papers spell them, those of the paper first and in its order."""
-LOSSES = (
-    ("concat", ("feature",)),
-    ("guided", ("feature", "kd")),
-    ("guided", ("feature",)),
-    ("guided", ("kd",)),
-    ("guided", ()),
-)
-"""Rows of table 2: the head, and the loss terms without which it is trained."""
-MODALITIES = {"audio": "audio", "visual": "video", "av": "both"}
+NAMES_OF_MODALITIES = {"audio": "audio", "visual": "video", "av": "both"}
 ORIGIN = (
     "Published baselines were trained on AudioMAE and VideoMAE features with one seed, the paper's "
     "own method on SAM-Audio features; re-run figures share one cache."
@@ -61,7 +52,7 @@ class Line:
 
     @property
     def competes(self) -> bool:
-        """False for the upper bound."""
+        """False for an upper bound."""
         return self.row is None or self.row.competes
 
 
@@ -83,18 +74,18 @@ def losses_table(found: Benchmark, targets: Sequence[Target]) -> Table:
     """Return table 2: guided attention and each loss switched off."""
     known = published(found.cache.dataset, "losses", targets)
     lines = []
-    for head, without in LOSSES:
+    for asked in read_recipe("tables")["2"]["rows"]:
+        head, off = asked.get("head", DEFAULT_HEAD), sorted(asked.get("settings", {}))
+        without = tuple(name.removeprefix("losses.") for name in off)
         target = next((t for t in known if (t.head, t.without) == (head, without)), None)
         names = [
-            _yes(head == "guided"),
+            _yes(head == DEFAULT_HEAD),
             "yes",
             *(_yes(t not in without) for t in ("kd", "feature")),
         ]
-        options = "--method guided" + (f" --head {head}" if head != "guided" else "")
-        options += "".join(f" --set losses.{term}=0" for term in without)
-        for row in _matching(found, "guided", head, "av", without):
+        for row in _matching(found, asked["method"], head, "av", without):
             mine = [names[0] + (details(row) if row else ""), *names[1:]]
-            lines.append(Line(mine, _if_fits(target, found), row, options))
+            lines.append(Line(mine, _if_fits(target, found), row, _options(asked)))
     headings = ["att.", "CE", "KD", "feat."]
     return _table(
         "losses", "Parts of the guided method (Table 2 of the paper)", headings, lines, found
@@ -105,14 +96,20 @@ def modalities_table(found: Benchmark, targets: Sequence[Target]) -> Table:
     """Return table 3: one modality against both."""
     known = published(found.cache.dataset, "modalities", targets)
     lines = []
-    for modality, name in MODALITIES.items():
+    for asked in read_recipe("tables")["3"]["rows"]:
+        modality, head = asked.get("modality", "av"), asked.get("modality", DEFAULT_HEAD)
         target = next((t for t in known if t.modality == modality), None)
-        head = "guided" if modality == "av" else modality
-        options = "--method guided" + (f" --modality {modality}" if modality != "av" else "")
-        for row in _matching(found, "guided", head, modality, ()):
-            mine = [name + (details(row) if row else "")]
-            lines.append(Line(mine, _if_fits(target, found), row, options))
+        for row in _matching(found, asked["method"], head, modality, ()):
+            mine = [NAMES_OF_MODALITIES[modality] + (details(row) if row else "")]
+            lines.append(Line(mine, _if_fits(target, found), row, _options(asked)))
     return _table("modalities", "Modalities (Table 3 of the paper)", ["modality"], lines, found)
+
+
+def _options(asked: Mapping[str, Any]) -> str:
+    """Return the options of `avcil train` for a row of a table's recipe."""
+    options = [f"--{name} {value}" for name, value in asked.items() if name != "settings"]
+    settings = sorted(asked.get("settings", {}).items())
+    return " ".join([*options, *(f"--set {name}={value}" for name, value in settings)])
 
 
 def _table(name: str, title: str, names: list[str], lines: list[Line], found: Benchmark) -> Table:
@@ -185,15 +182,16 @@ def _matching(
 
 def _in_order(rows: Iterable[Row]) -> list[str]:
     """Return the methods of rows: those of the paper in its order, then the others by name."""
-    known = list(NAMES)
+    known = list(OF_0_1_0)
     methods = {row.method for row in rows}
     return sorted(methods, key=lambda m: (known.index(m) if m in known else len(known), m))
 
 
 def _name(method: str, row: Row | None) -> str:
-    """Return the paper's name of a method, with what tells this row from its rivals."""
-    name = NAMES.get(method, method)
-    return name if row is None else name + row.label.removeprefix(method)
+    """Return the title of a method, with what tells this row from its rivals."""
+    if row is None:
+        return facts_without_a_run(method).title
+    return row.facts.title + row.label.removeprefix(method)
 
 
 def _fits(target: Target, found: Benchmark) -> bool:
@@ -222,19 +220,21 @@ def tasks_table(group: Sequence[Benchmark], targets: Sequence[Target]) -> Table 
         return None
     plain = [row for found in group for row in found.rows if not row.ablated]
     methods = list(dict.fromkeys([*(t.method for t in known), *_in_order(plain)]))
+    facts = {method: facts_without_a_run(method) for method in methods}
+    facts |= {row.method: row.facts for row in plain}
     columns = [Column("method", figure=False)]
     if known:
         columns += [_ranked(f"{count} tasks", PUBLISHED, max) for count in counts]
     columns += [_ranked(heading, RERUN, max) for heading, _ in reruns]
     rows = [
         [
-            Cell(NAMES.get(method, method)),
+            Cell(facts[method].title),
             *(_published_tasks(method, counts, known) if known else []),
             *(_best_cell(method, found) for _, found in reruns),
         ]
         for method in methods
     ]
-    mark_best(columns, rows, [method != "joint" for method in methods])
+    mark_best(columns, rows, [not facts[method].upper_bound for method in methods])
     title = f"Mean accuracy by number of tasks (Table 4 of the paper). {name_clips(group[0])}"
     notes = [*([ORIGIN] if known else []), *benchmark_notes(group[0], plain), CHOICE]
     return Table("tasks", title, columns, rows, notes, _tasks_commands(methods, counts, group))
@@ -272,3 +272,9 @@ def _tasks_commands(
                 f"--method {','.join(missing)} {SEEDS}"
             )
     return commands
+
+
+METHODS = OfEach(methods_table)
+LOSSES = OfEach(losses_table)
+MODALITIES = OfEach(modalities_table)
+TASKS = OfGroups(tasks_table, key=lambda found: (found.cache, found.rows_digest))

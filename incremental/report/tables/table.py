@@ -6,13 +6,17 @@ Figures are in per cent, rounded to two decimals here and nowhere else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from avcil.incremental.report.labels import unsaid
 from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order
 from avcil.incremental.runs.results import CacheIdentity
+
+if TYPE_CHECKING:
+    from avcil.incremental.report.tables.targets import Target
 
 DECIMALS = 2
 NOTHING = "-"
@@ -82,6 +86,37 @@ class Table:
         return self.title.split(". ")[0]
 
 
+@dataclass(frozen=True, slots=True)
+class OfEach:
+    """A table of every single benchmark."""
+
+    make: Callable[[Benchmark, Sequence[Target]], Table | None]
+    """None where the runs cannot fill it; targets are figures to show beside."""
+
+    def tables(self, found: Sequence[Benchmark], targets: Sequence[Target]) -> list[Table]:
+        """Return the tables that the runs can fill."""
+        made = [self.make(benchmark, targets) for benchmark in found]
+        return [table for table in made if table]
+
+
+@dataclass(frozen=True, slots=True)
+class OfGroups:
+    """A table that compares the benchmarks of a group."""
+
+    make: Callable[[Sequence[Benchmark], Sequence[Target]], Table | None]
+    """None where the runs cannot fill it; targets are figures to show beside."""
+    key: Callable[[Benchmark], Hashable]
+    """What the benchmarks of a group share."""
+
+    def tables(self, found: Sequence[Benchmark], targets: Sequence[Target]) -> list[Table]:
+        """Return the tables that the runs can fill, in order of each group's first benchmark."""
+        groups: dict[Hashable, list[Benchmark]] = {}
+        for benchmark in found:
+            groups.setdefault(self.key(benchmark), []).append(benchmark)
+        made = [self.make(group, targets) for group in groups.values()]
+        return [table for table in made if table]
+
+
 def figure_cell(summary: Summary) -> Cell:
     """Return `mean ± deviation`; without the deviation for a single run."""
     if math.isnan(summary.mean):
@@ -147,8 +182,8 @@ def cache_notes(cache: CacheIdentity) -> list[str]:
     ]
 
 
-def overview(found: Benchmark) -> Table:
-    """Return all rows of a benchmark, best mean accuracy first."""
+def overview(found: Benchmark, targets: Sequence[Target] = ()) -> Table:
+    """Return all rows of a benchmark, best mean accuracy first; no targets."""
     extra = _extra_columns(found.rows)
     columns = [
         Column("method", figure=False),
@@ -169,6 +204,9 @@ def overview(found: Benchmark) -> Table:
     ]
     mark_best(columns, rows, [row.competes for row in found.rows])
     return Table("overview", name_benchmark(found), columns, rows, benchmark_notes(found))
+
+
+OVERVIEW = OfEach(overview)
 
 
 def count_cell(count: int) -> Cell:
@@ -198,8 +236,10 @@ def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list
         return notes
     notes += [_protocol_note(rows), _deviation_note(rows)]
     notes += [f"Where a label does not say otherwise: {usual}." for usual in unsaid(rows)]
-    if any(not row.competes for row in rows):
-        notes.append("joint trains on all clips of all tasks seen: an upper bound, not ranked.")
+    notes += [
+        f"{method} trains on all clips of all tasks seen: an upper bound, not ranked."
+        for method in upper_bounds(rows)
+    ]
     if found.cache.dataset in LEAKS:
         notes.append(LEAKS[found.cache.dataset])
     if any(row.leak_free for row in rows):
@@ -213,6 +253,11 @@ def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list
             "pairs uses only those that two rows share."
         )
     return notes
+
+
+def upper_bounds(rows: Iterable[Row]) -> list[str]:
+    """Return the names of the methods that are not ranked."""
+    return list(dict.fromkeys(row.method for row in rows if not row.competes))
 
 
 def _protocol_note(rows: Sequence[Row]) -> str:

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from avcil.cache.schema import Encoding
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.heads import HEADS
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.guided import CrossBlock, GuidedHead, GuidedOptions
@@ -20,7 +21,7 @@ from avcil.incremental.heads.layers import (
     masked_mean,
     padding_mask,
 )
-from avcil.incremental.heads.network import HEADS, Network, head_options
+from avcil.incremental.heads.network import Network, head_options
 
 ENCODING = Encoding(
     encoder="test",
@@ -158,7 +159,7 @@ def test_every_option_of_the_guided_head_changes_what_it_computes(
 
 
 def test_guided_head_follows_equations_1_and_2_of_the_paper() -> None:
-    head = GuidedHead(GuidedOptions(width=16, heads=2), (6, 5), (9, 4)).double().eval()
+    head = GuidedHead(GuidedOptions(width=16, heads=2), ENCODING).double().eval()
     visual, audio = torch.randn(1, 6, 5).double(), torch.randn(1, 9, 4).double()
     batch = Batch(visual, audio, None, None, torch.zeros(1), 1)
     cross, self_block = head.cross[0], head.self[0]

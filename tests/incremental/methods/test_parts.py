@@ -206,7 +206,7 @@ def test_discriminant_is_the_gaussian_classifier_with_shared_covariance() -> Non
 
 
 def test_avcil_head_follows_the_published_attention() -> None:
-    head = AVCILHead(AVCILOptions(width=8), (6, 5), (3, 4), 2).double().eval()
+    head = AVCILHead(AVCILOptions(width=8), ENCODING).double().eval()
     visual, audio = doubles(1, 6, 5), doubles(1, 3, 4)
     found = head(Batch(visual, audio, None, None, torch.zeros(1), 1), 0)
     a, v = audio[0].mean(0), visual[0].reshape(3, 2, 5)
@@ -226,7 +226,7 @@ def test_avcil_head_follows_the_published_attention() -> None:
 
 
 def test_avcil_attention_of_padding_is_the_same_whatever_the_padding_holds() -> None:
-    head = AVCILHead(AVCILOptions(width=8), (6, 5), (3, 4), 2).eval()
+    head = AVCILHead(AVCILOptions(width=8), ENCODING).eval()
     visual, audio = torch.randn(2, 6, 5), torch.randn(2, 3, 4)
     mask = padding_mask(torch.tensor([4, 0]), 6)
     other = visual.masked_fill(~mask[:, :, None], 5.0)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from avcil.incremental.report.formats.latex import escape
-from avcil.incremental.report.make import TABLES, render
+from avcil.incremental.report.make import render
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
+from avcil.incremental.report.tables import TABLES
 from avcil.incremental.runs.results import AccuracyMatrix, CacheIdentity
 
 MakeRun = Callable[..., Path]
@@ -84,7 +85,7 @@ def test_latex_names_cannot_become_commands() -> None:
 )
 def test_latex_compiles_as_it_is(found: list[Benchmark], make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a_strange&name%")
-    document = render(benchmarks(gather([tmp_path]).runs)[0], "latex", TABLES)
+    document = render(benchmarks(gather([tmp_path]).runs)[0], "latex", list(TABLES))
     (tmp_path / "tables.tex").write_text(document, "utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "tables.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -1,0 +1,41 @@
+"""What a report needs to know of a method: kept in the run folder, so that no name decides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodFacts:
+    """What a method's class says of itself."""
+
+    title: str
+    """Its name in tables."""
+    upper_bound: bool = False
+    """Whether it sees what no competitor may; not ranked."""
+    head: str = ""
+    """Name of the head that it is made for; empty where it takes any."""
+
+
+OF_0_1_0 = {
+    "finetune": MethodFacts(title="Fine-tuning"),
+    "lwf": MethodFacts(title="LwF"),
+    "icarl-nme": MethodFacts(title="iCaRL-NME"),
+    "icarl-fc": MethodFacts(title="iCaRL-FC"),
+    "ssil": MethodFacts(title="SS-IL"),
+    "afc-nme": MethodFacts(title="AFC-NME"),
+    "afc-lsc": MethodFacts(title="AFC-LSC"),
+    "avcil": MethodFacts(title="AV-CIL", head="avcil"),
+    "guided": MethodFacts(title="Guided (the paper)", head="guided"),
+    "der": MethodFacts(title="DER++"),
+    "slda": MethodFacts(title="SLDA", head="mean"),
+    "ranpac": MethodFacts(title="RanPAC", head="mean"),
+    "joint": MethodFacts(title="Joint (upper bound)", upper_bound=True),
+}
+"""The methods of version 0.1.0, whose run folders do not keep these facts; those of the paper first
+and in its order. Later methods are not added: their folders say it."""
+
+
+def facts_without_a_run(name: str) -> MethodFacts:
+    """Return what is known of a method by its name alone: all of one of 0.1.0, else nothing."""
+    return OF_0_1_0.get(name, MethodFacts(title=name))
