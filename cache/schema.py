@@ -12,6 +12,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from avcil.cache.errors import *  # noqa: F403  in version 0.1.0 they were defined here
+from avcil.cache.names import check_names
+
 FORMAT = 1
 
 Split = Literal["train", "val", "test"]
@@ -87,7 +90,8 @@ class Manifest:
     labels: NDArray[np.int64]  # [N]
 
     def __post_init__(self) -> None:
-        """Refuse rows that are unsorted, repeated or out of range."""
+        """Refuse unusable names, and rows that are unsorted, repeated or out of range."""
+        check_names(self.dataset, self.classes)
         keys = [
             (SPLITS.index(split), int(label), clip)
             for split, label, clip in zip(self.splits, self.labels, self.ids, strict=True)

@@ -32,6 +32,7 @@ import google_crc32c
 
 from avcil.cache.errors import SchemaMismatch, ShardDamaged
 from avcil.cache.format.quantize import ArraySpec, Modality, token_arrays
+from avcil.cache.names import check_names
 from avcil.cache.schema import FORMAT, Encoding, Manifest, Storage
 
 ROOT = "zarr.json"
@@ -107,7 +108,7 @@ def parse_header(raw: bytes, where: str) -> Header:
         )
     try:
         return _header(attributes)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise SchemaMismatch(f"the header {where}/{ROOT} is damaged: {error}; {RESTORE}") from error
 
 
@@ -137,9 +138,37 @@ def _attributes(raw: bytes, where: str) -> dict[str, Any] | None:
 def _header(attributes: dict[str, Any]) -> Header:
     encoding = dict(attributes.pop("encoding"))
     encoding["unit_norm"] = tuple(encoding["unit_norm"])
-    classes = tuple(attributes.pop("classes"))
+    classes = attributes.pop("classes")
+    if not isinstance(classes, list):
+        raise TypeError(f"classes is {classes!r}")
     storage = Storage(**attributes.pop("storage"))
-    return Header(encoding=Encoding(**encoding), storage=storage, classes=classes, **attributes)
+    header = Header(
+        encoding=Encoding(**encoding), storage=storage, classes=tuple(classes), **attributes
+    )
+    _check_values(header)
+    _check_values(header.encoding)
+    check_names(header.dataset, header.classes)
+    return header
+
+
+_KINDS = {"str": str, "int": int, "float": (int, float), "bool": bool, "tuple[str, ...]": tuple}
+
+
+def _check_values(described: Header | Encoding) -> None:
+    """Refuse values of another type than a field's; counts are positive, and nothing is NaN."""
+    for each in fields(described):
+        value, kind = getattr(described, each.name), _KINDS.get(str(each.type))
+        texts = value if isinstance(value, tuple) else ()
+        if kind is None:
+            continue
+        if (
+            not isinstance(value, kind)
+            or (isinstance(value, bool) and kind is not bool)
+            or (kind is int and value < 1)
+            or (isinstance(value, float) and not math.isfinite(value))
+            or any(not isinstance(text, str) for text in texts)
+        ):
+            raise ValueError(f"{each.name} is {value!r}")
 
 
 class Status(IntEnum):
