@@ -133,7 +133,7 @@ def _check_small(
         if array is None:
             continue  # told once for all shards
         try:
-            with readable(array.store_path):
+            with readable(str(array.store_path)):
                 found = np.asarray(array[span.start : span.stop])
             if np.array_equal(found, expected):
                 continue

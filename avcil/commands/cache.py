@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
@@ -91,7 +92,8 @@ def _table(store: FeatureStore) -> str:
         for name, by, failed in counts(store)
     ]
     totals = [sum(column) for column in zip(*(numbers for _, numbers in classes), strict=True)]
-    lines = [("class", [*SPLITS, "failed"]), *classes, ("all", totals)]
+    head = ("class", [*SPLITS, "failed"])
+    lines: list[tuple[str, Sequence[object]]] = [head, *classes, ("all", totals)]
     width = max(cell_len(name) for name, _ in lines)
     return "\n" + "\n".join(
         name + " " * (width - cell_len(name)) + "".join(f"{value:>8}" for value in values)

@@ -95,8 +95,8 @@ def _manifest(
     return Manifest(
         dataset=header.dataset,
         classes=header.classes,
-        ids=tuple(bytes(row).rstrip(b"\0").decode() for row in ids),
-        splits=tuple(SPLITS[split] for split in splits),
+        ids=tuple(map(bytes.decode, ids.view(f"S{ids.shape[1]}")[:, 0].tolist())),
+        splits=tuple(map(SPLITS.__getitem__, splits.tolist())),
         labels=labels.astype(np.int64),
     )
 
