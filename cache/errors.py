@@ -7,8 +7,10 @@ CacheError(AvcilError)
 ├── ManifestMismatch(ValueError)        made for another list of clips
 ├── CacheIncomplete(ValueError)         some shards are not extracted yet
 ├── CacheBusy(BlockingIOError)          another process is writing it
+├── CacheUnreadable(OSError)            no permission, or the file system gives an error
 ├── CacheUnwritable(OSError)            the disk is full, the folder read-only
 ├── StoreUnreachable(ConnectionError)   a bucket is not there, or does not let us in
+├── NameRefused(ValueError)             a name that cannot be used, or two classes of one name
 ├── SourceMissing(FileNotFoundError)    features to import are not where they should be
 ├── DictionaryRefused(ValueError)       a published dictionary that is damaged or holds code
 ├── ShardMissing(FileNotFoundError)     a committed shard's file is gone
@@ -48,12 +50,20 @@ class CacheBusy(CacheError, BlockingIOError):
     """Another process is writing the cache."""
 
 
+class CacheUnreadable(CacheError, OSError):
+    """The cache cannot be read: no permission, or the file system gives an error."""
+
+
 class CacheUnwritable(CacheError, OSError):
     """The cache cannot be written: the disk is full, the folder read-only."""
 
 
 class StoreUnreachable(CacheError, ConnectionError):
     """The bucket of a URL is not there, does not answer, or does not let us in."""
+
+
+class NameRefused(CacheError, ValueError):
+    """The name of a data set cannot be a folder's, or two classes have one name."""
 
 
 class SourceMissing(CacheError, FileNotFoundError):

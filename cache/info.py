@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from avcil.cache.errors import CacheUnwritable
 from avcil.cache.format.layout import Status
 from avcil.cache.format.quantize import MODALITIES, Modality
+from avcil.cache.names import printable
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import SPLITS, Split
 from avcil.cache.sources import shared_videos
@@ -27,6 +28,7 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
     """Return (name, value) lines: what made the cache, and how it lies on disk."""
     encoding, header = store.encoding, store.header
     storage = header.storage
+    encoder = printable(encoding.encoder)
     weights = " (random weights: its figures say nothing)" if encoding.random_weights else ""
     numbers = (
         storage.numbers if storage.numbers == "float16" else f"int8, a scale a {storage.scales}"
@@ -36,8 +38,8 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
     return [
         ("cache", str(path)),
         ("data set", f"{header.dataset}, {len(header.classes)} classes"),
-        ("encoder", f"{encoding.encoder}{weights}"),
-        ("fingerprint", encoding.fingerprint),
+        ("encoder", f"{encoder}{weights}"),
+        ("fingerprint", printable(encoding.fingerprint)),
         ("visual", _shape(encoding.visual_tokens, encoding.visual_width, encoding.visual_rate_hz)),
         ("audio", _shape(encoding.audio_tokens, encoding.audio_width, encoding.audio_rate_hz)),
         ("numbers", f"{numbers}, compression {storage.compression}, rounding {rounding}"),
@@ -123,11 +125,23 @@ def plot(store: FeatureStore, path: Path) -> None:
         total = np.where(valid, norms, 0).sum(axis=0)
         line[2].plot(total / np.maximum(valid.sum(axis=0), 1))
         line[2].set(title="mean norm over the clip", xlabel="token", ylabel="norm")
-    figure.suptitle(f"{store.header.dataset}, {store.encoding.encoder}: {len(rows)} clips")
+    title = _drawable(f"{store.header.dataset}, {store.encoding.encoder}: {len(rows)} clips")
+    figure.suptitle(title, parse_math=False)
     with writable(
         path, elsewhere="name a file in a folder that is there and that you may write to"
     ):
         figure.savefig(path, dpi=120)
+
+
+def _drawable(text: str) -> str:
+    """Escape the characters that the default font lacks."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("sans"))
+    return "".join(
+        each if font.get_char_index(ord(each)) else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def _some(

@@ -31,6 +31,7 @@ from avcil.cache.format.load import (
 from avcil.cache.format.quantize import MODALITIES, Modality
 from avcil.cache.reader import FeatureStore
 from avcil.cache.storage.base import Files
+from avcil.cache.storage.local import readable
 from avcil.cache.storage.open import open_files
 from avcil.runtime.progress import track
 
@@ -114,7 +115,8 @@ def _records(files: Files, report: Report) -> tuple[Rows, list[Record]]:
 def open_small(files: Files, header: Header, name: str) -> zarr.Array[Any] | None:
     """Open an array of one number a clip, or return None where its metadata is gone or damaged."""
     try:
-        array = zarr.open_array(files.store, path=name, mode="r")
+        with readable(files.where):
+            array = zarr.open_array(files.store, path=name, mode="r")
     except UNOPENED:
         return None
     expected = ((header.clips,), (header.shard_clips,), PER_SHARD[name][0])
@@ -131,7 +133,9 @@ def _check_small(
         if array is None:
             continue  # told once for all shards
         try:
-            if np.array_equal(np.asarray(array[span.start : span.stop]), expected):
+            with readable(str(array.store_path)):
+                found = np.asarray(array[span.start : span.stop])
+            if np.array_equal(found, expected):
                 continue
             what = "its values are not those of the record"
         except (ValueError, RuntimeError) as error:  # what zarr's codecs raise

@@ -94,7 +94,9 @@ class CacheWriter:
                     create(files, wanted, manifest)
             header = read_header(files)
             check_same(files.where, header, wanted, shard_clips, storage)
-            check_same_clips(files.where, read_manifest(files, header), manifest)
+            found = read_manifest(files, header)
+            if header.manifest != wanted.manifest:
+                check_same_clips(files.where, found, manifest)
             return cls(files, header, manifest, lock)
         except BaseException:
             lock.release()

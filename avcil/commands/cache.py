@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
@@ -62,6 +63,7 @@ def info(
     """
     from avcil.cache.info import plot as draw
     from avcil.cache.info import provenance
+    from avcil.cache.names import printable
     from avcil.cache.reader import FeatureStore
 
     path = find_cache(cache, data, dataset)
@@ -70,29 +72,33 @@ def info(
         typer.echo(f"{name:<12} {value}")
     typer.echo(_table(store))
     for clip, reason in store.failures.items():
-        typer.echo(f"failed: {clip}: {reason}")
+        typer.echo(printable(f"failed: {clip}: {reason}"))
     for clip, note in store.notes.items():
-        typer.echo(f"note: {clip}: {note}")
+        typer.echo(printable(f"note: {clip}: {note}"))
     if plot is not None:
         draw(store, plot)
         typer.echo(f"drawn into {plot}")
 
 
 def _table(store: FeatureStore) -> str:
+    from rich.cells import cell_len  # East Asian characters take two columns
+
     from avcil.cache.info import counts
+    from avcil.cache.names import printable
     from avcil.cache.schema import SPLITS
 
-    lines = counts(store)
-    width = max(5, *(len(name) for name, _, _ in lines))
-    head = f"\n{'class':<{width}}" + "".join(f"{name:>8}" for name in (*SPLITS, "failed"))
-    body = [
-        f"{name:<{width}}" + "".join(f"{by[split]:>8}" for split in SPLITS) + f"{failed:>8}"
-        for name, by, failed in lines
+    classes = [
+        (printable(name), [*(by[split] for split in SPLITS), failed])
+        for name, by, failed in counts(store)
     ]
-    sums = [sum(by[split] for _, by, _ in lines) for split in SPLITS]
-    total = [*sums, sum(failed for _, _, failed in lines)]
-    foot = f"{'all':<{width}}" + "".join(f"{count:>8}" for count in total)
-    return "\n".join([head, *body, foot])
+    totals = [sum(column) for column in zip(*(numbers for _, numbers in classes), strict=True)]
+    head = ("class", [*SPLITS, "failed"])
+    lines: list[tuple[str, Sequence[object]]] = [head, *classes, ("all", totals)]
+    width = max(cell_len(name) for name, _ in lines)
+    return "\n" + "\n".join(
+        name + " " * (width - cell_len(name)) + "".join(f"{value:>8}" for value in values)
+        for name, values in lines
+    )
 
 
 @app.command()
@@ -117,13 +123,14 @@ def verify(
     avcil extract --dataset ave
     ```
     """
+    from avcil.cache.names import printable
     from avcil.cache.repair import verify_and_repair
     from avcil.cache.verify import verify as check
 
     path = find_cache(cache, data, dataset)
     report = verify_and_repair(path) if repair else check(path)
     for line in _damage_lines(report.damages):
-        typer.echo(line)
+        typer.echo(printable(line))
     typer.echo(_verdict(report, repair))
     if report.damages and not repair:
         raise typer.Exit(1)
@@ -203,6 +210,7 @@ def import_(
     ```
     """
     from avcil.cache.convert.avcil_features import import_avcil
+    from avcil.cache.names import printable
 
     assert origin == "avcil"
     path = new_cache(cache, data, dataset)
@@ -211,7 +219,7 @@ def import_(
     kept = f", {done.kept} of {done.shards} shards kept" if done.kept else ""
     typer.echo(f"{done.clips - len(done.failures)} of {done.clips} clips in {path}{kept}")
     for clip, reason in done.failures.items():
-        typer.echo(f"failed: {clip}: {reason}")
+        typer.echo(printable(f"failed: {clip}: {reason}"))
     if done.failures:
         raise typer.Exit(3)
 

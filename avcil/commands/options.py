@@ -52,8 +52,11 @@ def find_cache(cache: Path | str | None, data: Path, dataset: str | None) -> Pat
         return str(cache) if "://" in str(cache) else Path(cache)
     if dataset is not None:
         path = cache_path(data, dataset)
-        if path.exists():
-            return path
+        try:
+            if path.exists():
+                return path
+        except PermissionError:
+            return path  # opening the cache says what is wrong
         raise NoCache(
             f"no cache of {dataset!r} at {path}: make one with `avcil extract --dataset {dataset}`"
         )

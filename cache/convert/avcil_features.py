@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from avcil.cache.convert.safe_pickle import StoredArray, open_dictionary, read_dictionary
 from avcil.cache.errors import DictionaryRefused, SourceMissing
+from avcil.cache.names import check_names
 from avcil.cache.schema import SPLITS, Encoding, Failure, Manifest, Split, Storage, Tokens
 from avcil.cache.writer import CacheWriter
 from avcil.runtime.progress import track
@@ -80,6 +81,7 @@ def import_avcil(
         DictionaryRefused: a file is damaged, or cannot be read without running code in it.
         CacheError: see CacheWriter.open.
     """
+    check_names(dataset, ())
     manifest = read_splits(splits or folder, dataset)
     with (
         _open(_find(folder, AUDIO, "audio")) as audio,

@@ -30,6 +30,7 @@ from avcil.cache.format.quantize import MODALITIES, ArraySpec, Modality
 from avcil.cache.format.shard_reader import Checksums
 from avcil.cache.schema import SPLITS, Manifest
 from avcil.cache.storage.base import Files
+from avcil.cache.storage.local import readable
 
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
@@ -75,10 +76,11 @@ def read_manifest(files: Files, header: Header) -> Manifest:
     import zarr
 
     try:
-        arrays = [
-            np.asarray(zarr.open_array(files.store, path=name, mode="r")[:])
-            for name in ("id", "split", "label")
-        ]
+        with readable(files.where):
+            arrays = [
+                np.asarray(zarr.open_array(files.store, path=name, mode="r")[:])
+                for name in ("id", "split", "label")
+            ]
         manifest = _manifest(header, *arrays)
     except (ValueError, LookupError, RuntimeError, FileNotFoundError) as error:
         raise _unlisted(files, str(error)) from error
@@ -93,8 +95,8 @@ def _manifest(
     return Manifest(
         dataset=header.dataset,
         classes=header.classes,
-        ids=tuple(bytes(row).rstrip(b"\0").decode() for row in ids),
-        splits=tuple(SPLITS[split] for split in splits),
+        ids=tuple(map(bytes.decode, ids.view(f"S{ids.shape[1]}")[:, 0].tolist())),
+        splits=tuple(map(SPLITS.__getitem__, splits.tolist())),
         labels=labels.astype(np.int64),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from avcil.cache.errors import FingerprintMismatch, ManifestMismatch, SchemaMismatch
 from avcil.cache.format.layout import Header
+from avcil.cache.names import code_points, printable
 from avcil.cache.schema import Encoding, Manifest, Storage
 
 EXAMPLES = 3
@@ -66,8 +67,8 @@ def check_same_clips(where: str, found: Manifest, wanted: Manifest) -> None:
         f"dataset {found.dataset!r} there, {wanted.dataset!r} now"
         if found.dataset != wanted.dataset
         else "",
-        _count(gone, "in the cache alone"),
-        _count(added, "in the list alone"),
+        _count(gone, "in the cache alone", wanted),
+        _count(added, "in the list alone", found),
         "the classes or their order differ" if found.classes != wanted.classes else "",
     ]
     raise ManifestMismatch(
@@ -82,10 +83,14 @@ def _rows(manifest: Manifest) -> set[tuple[str, str, str]]:
     return set(zip(manifest.ids, manifest.splits, names, strict=True))
 
 
-def _count(rows: Iterable[tuple[str, str, str]], where: str) -> str:
+def _count(rows: Iterable[tuple[str, str, str]], where: str, other: Manifest) -> str:
     ordered = sorted(rows)
     if not ordered:
         return ""
-    named = ", ".join(f"{clip!r} ({split}, {name})" for clip, split, name in ordered[:EXAMPLES])
+    named = ", ".join(
+        f"{clip!r}{code_points(clip, other.ids)} "
+        f"({split}, {printable(name)}{code_points(name, other.classes)})"
+        for clip, split, name in ordered[:EXAMPLES]
+    )
     more = ", ..." if len(ordered) > EXAMPLES else ""
     return f"{len(ordered)} rows {where}: {named}{more}"

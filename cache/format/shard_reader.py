@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from avcil.cache.errors import ShardDamaged, ShardMissing
 from avcil.cache.format.layout import Header
 from avcil.cache.format.quantize import ArraySpec
+from avcil.cache.storage.local import readable
 
 CHECKSUM_BYTES = 4
 CALL_BYTES = 2 << 20  # a call's clips still lie in the CPU cache when they are checked
@@ -88,18 +89,20 @@ class ShardFiles:
         """Fill `out` [B, T, D], C-contiguous, with the clips of `rows` [B] in any order.
 
         Raises:
-            ShardMissing, ShardDamaged: naming the clip; what `out` holds then is undefined.
+            ShardMissing, ShardDamaged: naming the clip; the content of `out` is then undefined.
+            CacheUnreadable: the file system refuses to read the file.
         """
         if not len(rows):
             return
         target = out.reshape(len(rows), -1).view(np.uint8)
         pieces = list(self._pieces(rows))
-        if len(pieces) == 1:
-            self._read_piece(pieces[0], target)
-            return
-        with ThreadPoolExecutor(THREADS) as pool:
-            for _ in pool.map(lambda piece: self._read_piece(piece, target), pieces):
-                pass
+        with readable(self._folder):
+            if len(pieces) == 1:
+                self._read_piece(pieces[0], target)
+                return
+            with ThreadPoolExecutor(THREADS) as pool:
+                for _ in pool.map(lambda piece: self._read_piece(piece, target), pieces):
+                    pass
 
     def _pieces(self, rows: NDArray[np.int64]) -> Iterator[Piece]:
         """Cut the rows, in ascending order, by shard and into jobs of some size."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from avcil.cache.format.quantize import ArraySpec
 from avcil.cache.format.shard_reader import Checksums, Damage, damage
 from avcil.cache.storage.base import Files
+from avcil.cache.storage.local import readable
 
 RUN_BYTES = 8 << 20
 
@@ -30,7 +31,8 @@ class ZarrRuns:
         self, files: Files, spec: ArraySpec, checksums: Checksums, name: Callable[[int], str]
     ) -> None:
         self._where = f"{files.where}/{spec.name}"
-        self._array = zarr.open_array(files.store, path=spec.name, mode="r")
+        with readable(self._where):
+            self._array = zarr.open_array(files.store, path=spec.name, mode="r")
         self._spec, self._checksums, self._name = spec, checksums, name
 
     def read(self, rows: NDArray[np.int64], out: NDArray[np.generic]) -> None:
@@ -57,7 +59,8 @@ class ZarrRuns:
 
     def _slice(self, first: int, stop: int) -> NDArray[np.generic]:
         try:
-            clips = np.ascontiguousarray(self._array[first:stop])
+            with readable(self._where):
+                clips = np.ascontiguousarray(self._array[first:stop])
         except (ValueError, RuntimeError) as error:  # what zarr's codecs raise on damaged bytes
             raise self._damaged(first, f"a clip from here to row {stop - 1}: {error}") from error
         for row, clip in enumerate(clips, first):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zarr.storage import LocalStore
 
-from avcil.cache.errors import CacheBusy, CacheUnwritable
+from avcil.cache.errors import CacheBusy, CacheError, CacheUnreadable, CacheUnwritable
 from avcil.cache.storage.base import LOCK, Files, Lock
 from avcil.runtime.files import FileLock, LockHeld, replace_file, sync_folder
 
@@ -28,10 +28,9 @@ class LocalFiles(Files):
 
     def read(self, key: str) -> bytes | None:
         """See Files."""
-        try:
+        with _unless_absent(self.where):
             return (self.folder / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return None
 
     def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
         """See Files."""
@@ -39,8 +38,9 @@ class LocalFiles(Files):
 
     def names(self, prefix: str) -> list[str]:
         """See Files."""
-        below = self.folder / prefix
-        return [path.name for path in below.iterdir()] if below.is_dir() else []
+        with _unless_absent(self.where):
+            return [path.name for path in (self.folder / prefix).iterdir()]
+        return []
 
     def write(self, key: str, content: bytes) -> None:
         """See Files."""
@@ -83,7 +83,8 @@ class LocalFiles(Files):
 
     def size_bytes(self) -> int:
         """See Files."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        with readable(self.where):
+            return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
 
 class WriteLock:
@@ -113,6 +114,37 @@ class WriteLock:
     def release(self) -> None:
         """Let others write."""
         self._lock.release()
+
+
+@contextmanager
+def readable(path: Path | str) -> Iterator[None]:
+    """Turn errors of the file system into one line; a file that is missing is no such error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _ABSENT or isinstance(error, CacheError):
+            raise
+        if error.errno in (errno.EACCES, errno.EPERM):
+            remedy = "ask its owner for access (`chmod -R a+rX` on the cache), or use another cache"
+        else:
+            remedy = "check the disk or the network drive, then run the same command again"
+        raise CacheUnreadable(
+            f"cannot read {error.filename or path}: {error.strerror}: {remedy}"
+        ) from error
+
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+@contextmanager
+def _unless_absent(path: str) -> Iterator[None]:
+    """Like `readable`, but leave the context if there is no such file."""
+    try:
+        with readable(path):
+            yield
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
 
 
 _FOLDER = "choose a folder that you may write to, with --cache"
