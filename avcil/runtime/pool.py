@@ -147,8 +147,6 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        self._woken.close()
-        self._waker.close()
 
     @property
     def idle(self) -> list[int]:
@@ -251,6 +249,8 @@ class Pool:
             running.process.kill()
         for worker in list(self._running):
             self._reap(worker)
+        self._woken.close()
+        self._waker.close()
 
     def _reap(self, worker: int) -> str:
         """Wait for the end of a process and return how it died."""

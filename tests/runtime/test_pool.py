@@ -207,7 +207,7 @@ def test_a_worker_that_cannot_be_set_up_says_so_for_every_task() -> None:
 
 def test_an_idle_process_that_dies_costs_nothing() -> None:
     with Pool(Mixed, [()]) as pool:
-        ((_, events),) = run(pool, [("who", 0)])
+        run(pool, [("who", 0)])
         pid = pool.pid(0)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -267,7 +267,7 @@ def orphans(tmp_path: Path) -> Iterator[Callable[[str, float], list[int]]]:
 
 def parent(task: str, grace_s: float, state: str) -> None:
     """Start two processes, print their ids when both are at work, and wait for ever."""
-    pool, pids = Pool(Mixed, [(), ()], grace_s=grace_s), []
+    pool, pids = Pool(Mixed, [(), ()], grace_s=grace_s), list[int]()
     for worker in (0, 1):
         pool.give(worker, (task, state if task == "until asked" else 1000))
     while len(pids) < 2:
