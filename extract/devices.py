@@ -1,131 +1,132 @@
-"""A crew of processes on this machine, one a device."""
+"""Where clips are encoded: in this process, in a process for each GPU, or on a Ray cluster."""
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from avcil.cache.writer import CacheWriter
+from avcil.errors import AvcilError
+from avcil.extract.datasets.base import Dataset
+from avcil.extract.encoders.base import Encoder
 from avcil.extract.errors import EngineError
+from avcil.extract.events import Broken, Event, Idle, Lost, Shard, Workers
+from avcil.extract.plan import Plan, Settings
+from avcil.extract.worker import JoinedWorker, Worker
 from avcil.runtime.cluster import Engine
 from avcil.runtime.machine import cores
-
-if TYPE_CHECKING:
-    from avcil.extract.pipeline import Summary
-    from avcil.extract.plan import Plan
-
-import multiprocessing
-import multiprocessing.connection
-import signal
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-
-from avcil.errors import AvcilError
-from avcil.extract.decode.decoders import die_with_parent
-from avcil.extract.events import Broken, Crew, Event, Idle, Lost, Ready
-from avcil.extract.plan import Plan
-from avcil.extract.worker import Member
-from avcil.runtime.stopping import deaf_to_interrupts
-
-# Not "fork": the caller runs torch's threads, and CUDA does not survive a fork.
-_CONTEXT = multiprocessing.get_context("spawn")
+from avcil.runtime.pool import Died, Done, Message, Pool, Raised, Report, Send
+from avcil.runtime.progress import log
 
 
-@dataclass(frozen=True, slots=True)
-class _Process:
-    process: SpawnProcess
-    pipe: Connection
+class ThisProcess(Workers):
+    """One device, in the process that coordinates."""
+
+    size = 1
+
+    def __init__(self, dataset: Dataset, encoder: Encoder, settings: Settings) -> None:
+        self._worker = Worker(dataset, encoder, settings)
+        self._events = self._ready()
+
+    def start(self, worker: int) -> None:
+        """See Workers."""
+        self._events = self._ready()
+
+    def _ready(self) -> Generator[Event, None, None]:
+        yield self._worker.ready("this process")
+
+    def give(self, worker: int, shards: Sequence[Shard], writer: CacheWriter) -> None:
+        """See Workers."""
+        self._events = self._worker.encode(shards, writer)
+
+    def wait(self) -> list[tuple[int, Event]]:
+        """Encode until something can be reported; errors of the encoder and the writer are raised.
+
+        See Workers.
+        """
+        return [(0, next(self._events, Idle()))]
+
+    def close(self) -> None:
+        """See Workers; what is encoded is written first."""
+        self._events.close()
+        self._worker.close()
 
 
-class LocalCrew(Crew):
-    """Processes that each have a pipe to this one."""
+class Processes(Workers):
+    """Processes of this machine, one for each device."""
 
     def __init__(self, plan: Plan, devices: Sequence[str]) -> None:
-        """Describe the crew; nobody is started.
+        """Describe the processes; none is started.
 
         Args:
             plan: what to do.
-            devices: one a process, such as "cuda:0"; "cpu" may stand there several times.
+            devices: one for each process, such as "cuda:0"; "cpu" may occur several times.
         """
         self.size = len(devices)
-        self._plan, self._devices = plan, devices
-        self._running: dict[int, _Process] = {}
+        names = [
+            f"{device} (process {number})" if devices.count(device) > 1 else device
+            for number, device in enumerate(devices, 1)
+        ]
+        arguments = [
+            (plan, device, name, self.size) for device, name in zip(devices, names, strict=True)
+        ]
+        self._pool = Pool(_Served, arguments, nested=True)
 
-    def start(self, member: int) -> None:
-        """See Crew."""
-        ours, theirs = _CONTEXT.Pipe()
-        arguments = (theirs, self._plan, self._devices[member], self._name(member), self.size)
-        # not a daemon: it starts decoding processes of its own
-        process = _CONTEXT.Process(target=_serve, args=arguments, daemon=False)
-        with deaf_to_interrupts():  # Ctrl-C reaches all: the parent decides
-            process.start()
-        theirs.close()  # or this process would keep the pipe open when that one is gone
-        self._running[member] = _Process(process, ours)
+    def start(self, worker: int) -> None:
+        """See Workers."""
+        self._pool.give(worker, None)
 
-    def _name(self, member: int) -> str:
-        device = self._devices[member]
-        several = self._devices.count(device) > 1
-        return f"{device} (process {member + 1})" if several else device
-
-    def give(self, member: int, shards: list[int]) -> None:
-        """See Crew."""
-        try:
-            self._running[member].pipe.send(shards)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # died just now: `wait` finds out
+    def give(self, worker: int, shards: Sequence[Shard], writer: CacheWriter) -> None:
+        """See Workers."""
+        self._pool.give(worker, shards)
 
     def wait(self) -> list[tuple[int, Event]]:
-        """See Crew."""
-        members = {each.pipe: member for member, each in self._running.items()}
-        ready = multiprocessing.connection.wait(list(members))
-        return [(members[pipe], self._receive(members[pipe])) for pipe in members if pipe in ready]
+        """See Workers."""
+        found = [(report.worker, self._event(report)) for report in self._pool.wait()]
+        return [(worker, event) for worker, event in found if event is not None]
 
-    def _receive(self, member: int) -> Event:
-        try:
-            event: Event = self._running[member].pipe.recv()
-        except (EOFError, OSError):  # OSError: in the middle of a message
-            return Lost(_bury(self._running.pop(member)))
-        return event
+    def _event(self, report: Report) -> Event | None:
+        match report.event:
+            case Message(content):
+                event: Event = content
+                return event
+            case Done():
+                return None if report.task is None else Idle()  # None: it said that it is ready
+            case Died(how):
+                return Lost(how)
+            case Raised(AvcilError() as error):
+                return Broken(error)
+            case Raised(error, trace):  # a defect; the device may be unusable in that process
+                self._pool.kill(report.worker)
+                log(trace)
+                return Lost(f"{type(error).__name__}: {error}")
+        return None
+
+    def pid(self, worker: int) -> int | None:
+        """Return the id of a worker's process."""
+        return self._pool.pid(worker)
 
     def close(self) -> None:
-        """See Crew."""
-        for each in self._running.values():
-            each.process.kill()
-        for each in self._running.values():
-            _bury(each)
-        self._running.clear()
+        """See Workers."""
+        self._pool.close()
 
 
-def _bury(member: _Process) -> str:
-    """Wait for a process' end and return its cause."""
-    member.pipe.close()
-    member.process.join()
-    code = member.process.exitcode or 0
-    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+class _Served:
+    """A worker in its process; the first task, None, is to get ready."""
 
+    def __init__(self, plan: Plan, device: str, name: str, processes: int) -> None:
+        import torch
 
-def _serve(pipe: Connection, plan: Plan, device: str, name: str, crew: int) -> None:
-    """Work off what comes through the pipe, until nobody is at its other end."""
-    threading.Thread(target=die_with_parent, daemon=True).start()
-    _share_cores(crew)
-    try:
-        member = Member(plan, device)
-        pipe.send(Ready(name, member.encoding()))
-        while True:
-            member.work(pipe.recv(), pipe.send)
-            pipe.send(Idle())
-    except AvcilError as error:
-        pipe.send(Broken(error))
-    except (EOFError, ConnectionError):
-        return
+        torch.set_num_threads(max(1, cores() // processes))
+        self._worker, self._name = JoinedWorker(plan, device), name
 
-
-def _share_cores(crew: int) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, cores() // crew))
+    def __call__(self, shards: Sequence[Shard] | None, send: Send) -> None:
+        if shards is None:
+            send(self._worker.ready(self._name))
+            return
+        for event in self._worker.encode(shards):
+            send(event)
 
 
 def check_engine(engine: Engine, gpus: int | None, device: str, limit: int | None) -> None:
@@ -147,47 +148,45 @@ def check_engine(engine: Engine, gpus: int | None, device: str, limit: int | Non
 
 
 def is_alone(engine: Engine, gpus: int | None) -> bool:
-    """Tell whether one process encodes, this one."""
+    """Tell whether this process encodes, and no other."""
     return engine == "local" and gpus is None
 
 
-def encode_together(
+@contextmanager
+def several(
     plan: Plan, engine: Engine, gpus: int | None, *, workers: int | None
-) -> Summary:
-    """Extract with several processes.
+) -> Iterator[Workers]:
+    """Give workers in several processes, here or on a Ray cluster that is joined meanwhile.
 
     Args:
         plan: what to do.
         engine: where.
-        gpus: how many.
+        gpus: how many to use.
         workers: decoding processes for each; left out, as many as its share of the cores.
 
     Raises:
-        EngineError: there are not so many GPUs.
+        EngineError: there are fewer GPUs.
         NoCluster: Ray is not installed, or no cluster answers.
-        ExtractError, CacheError: see extract_with.
     """
-    from avcil.extract.pipeline import extract_with
-
     if engine == "ray":
         from avcil.runtime.cluster import joined
 
         with joined():
-            from avcil.extract.on_ray import Cluster, RayCrew
+            from avcil.extract.on_ray import Actors, Cluster
 
             cluster = Cluster.choose(gpus)
             plan = _shared(plan.absolute(), workers or cluster.cores, cluster.each)
-            return extract_with(RayCrew(plan, cluster), plan)
+            yield Actors(plan, cluster)
+        return
 
     devices = _cuda_devices(gpus or 1)
-    share = max(1, cores() // len(devices))
-    plan = _shared(plan, workers or share, len(devices))
-    return extract_with(LocalCrew(plan, devices), plan)
+    yield Processes(_shared(plan, workers or cores() // len(devices), len(devices)), devices)
 
 
 def _shared(plan: Plan, workers: int, processes: int) -> Plan:
     """Let each of so many processes on a machine have its share of it."""
-    return replace(plan, settings=replace(plan.settings, workers=workers, processes=processes))
+    settings = replace(plan.settings, workers=max(1, workers), processes=processes)
+    return replace(plan, settings=settings)
 
 
 def _cuda_devices(count: int) -> list[str]:

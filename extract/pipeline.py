@@ -1,23 +1,43 @@
-"""From files to a cache on one device; go on after a kill."""
+"""Coordinate an extraction, from files to a cache; it goes on where an earlier run was stopped.
+
+One loop serves all workers, whether they are this process, several processes or actors on a Ray
+cluster: it hands out shards, counts clips, and replaces workers that are lost.
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from avcil.cache.schema import Encoding, Failure
 from avcil.cache.storage.base import is_url
 from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets.base import Dataset
+from avcil.extract.devices import ThisProcess
 from avcil.extract.encoders.base import Encoder
 from avcil.extract.errors import EncoderError, NoRoom, TooManyFailures, WorkersLost
-from avcil.extract.events import Broken, Committed, Crew, Event, Idle, Lost, Ready
-from avcil.extract.plan import Plan, Settings
-from avcil.extract.worker import encode_shards
+from avcil.extract.events import (
+    Broken,
+    Encoded,
+    Event,
+    Failed,
+    Finished,
+    Idle,
+    Lost,
+    Ready,
+    Shard,
+    Workers,
+)
+from avcil.extract.plan import Settings
 from avcil.runtime.progress import Bar, log, track
+
+MOST_SHARDS = 8
+"""Shards given at once to one of several workers: it decodes ahead within what it is given."""
+
+LOSSES = 3
+"""How many processes one shard may end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,49 +66,272 @@ class Summary:
 
 
 def extract(dataset: Dataset, encoder: Encoder, path: Path | str, settings: Settings) -> Summary:
-    """Encode every clip of a data set that its cache does not hold yet.
+    """Encode, in this process, every clip of a data set that its cache does not hold yet.
 
     Args:
         dataset: the clips.
         encoder: what makes their tokens.
-        path: the cache, a folder or a URL; made if it is not there.
+        path: the cache, a folder or a URL; created if it does not exist.
         settings: see Settings.
 
     Raises:
-        TooManyFailures: more clips failed than `settings` allow; written shards stay.
+        TooManyFailures, NoRoom, CacheError: see `coordinate`.
+    """
+    return coordinate(ThisProcess(dataset, encoder, settings), dataset, path, settings)
+
+
+def coordinate(workers: Workers, dataset: Dataset, path: Path | str, settings: Settings) -> Summary:
+    """Encode every clip that the cache does not hold yet, and end the workers.
+
+    Args:
+        workers: who encodes.
+        dataset: the clips.
+        path: the cache, a folder or a URL; created if it does not exist.
+        settings: see Settings.
+
+    Raises:
+        TooManyFailures: more clips failed than the settings allow; written shards stay.
         NoRoom: the disk is too small for what is to be written.
+        WorkersLost: workers end again and again.
+        ExtractError: the encoder cannot be loaded, or is not the same on all devices.
         CacheError: the cache cannot be written, or was made from other clips or otherwise.
     """
     start = time.monotonic()
-    encoder.set_precision(settings.precision)
-    manifest = dataset.manifest()
-    encoding = encoder.encoding(seconds=settings.seconds, visual_rate_hz=settings.visual_rate_hz)
-    with CacheWriter.open(
-        path, manifest, encoding, shard_clips=settings.shard_clips, storage=settings.storage
-    ) as writer:
-        if settings.retry_failed:
-            writer.retry_failed()
+    try:
+        first = _first_ready(workers)
+        with CacheWriter.open(
+            path,
+            dataset.manifest(),
+            first.encoding,
+            shard_clips=settings.shard_clips,
+            storage=settings.storage,
+        ) as writer:
+            if settings.retry_failed:
+                writer.retry_failed()
+            progress = _Extraction(workers, first, writer, settings).run(path)
+            return Summary(
+                path=path,
+                clips=len(dataset.clips),
+                encoded=progress.encoded,
+                failures=writer.failures,
+                duration_s=time.monotonic() - start,
+                clips_per_s=progress.clips_per_s,
+                left=_clips_left(writer),
+                clip_bytes=writer.clip_bytes,
+            )
+    finally:
+        workers.close()
+
+
+def _first_ready(workers: Workers) -> Ready:
+    """Start one worker, which says what tokens it makes, and fetches weights for all."""
+    for _ in range(LOSSES):
+        workers.start(0)
+        events: list[tuple[int, Event]] = []
+        while not events:
+            events = workers.wait()
+        match events[0][1]:
+            case Ready() as ready:
+                return ready
+            case Broken(error):
+                raise error
+            case Lost(reason):
+                log(f"a process ended while it loaded the encoder ({reason})")
+    raise WorkersLost(
+        f"{LOSSES} processes ended while they loaded the encoder; see above, and look for a lack "
+        "of memory"
+    )
+
+
+class _Extraction:
+    """The shards that are still to be written, and who encodes them."""
+
+    def __init__(
+        self, workers: Workers, first: Ready, writer: CacheWriter, settings: Settings
+    ) -> None:
+        self._workers, self._first, self._writer, self._settings = workers, first, writer, settings
+        self._waiting = deque(_shards(writer, settings.limit))
+        self._given: dict[int, list[Shard]] = {}  # by worker: shards that are not finished
+        self._names = {0: first.name}
+        self._losses: Counter[int | None] = Counter()  # by shard; None: while loading
+
+    def run(self, path: Path | str) -> Progress:
+        """Encode every shard, and log at the end how many clips each worker encoded."""
+        writer, pending = self._writer, len(self._writer.pending())
+        if pending < writer.shards:
+            kept = writer.shards - pending
+            log(f"{kept} of {writer.shards} shards are kept from an earlier run")
+        check_room(path, sum(shard.clips for shard in self._waiting), writer.clip_bytes)
+        clips = sum(len(writer.rows(shard)) for shard in range(writer.shards))
         try:
-            tally = _write(dataset, encoder, writer, path, settings)
+            done = clips - _clips_left(writer)
+            with track("extracting", clips, "clips", done=done) as bar:
+                progress = Progress(self._settings, clips, bar, failed=len(writer.failures))
+                self._encode(progress)
         except KeyboardInterrupt:
+            self._workers.close()  # shards that are encoded are written first
             written = writer.shards - len(writer.pending())
             log(f"stopped: {written} of {writer.shards} shards are written; run again to go on")
             raise
-        return Summary(
-            path=path,
-            clips=len(manifest),
-            encoded=tally.encoded,
-            failures=writer.failures,
-            duration_s=time.monotonic() - start,
-            clips_per_s=tally.clips_per_s,
-            left=count_left(writer),
-            clip_bytes=writer.clip_bytes,
-        )
+        finally:
+            self._workers.close()  # before others may write the cache
+        if self._losses:
+            writer.sweep()
+        if self._workers.size > 1:
+            for name, count in sorted(progress.by_worker.items()):
+                log(f"{name}: {count} clips")
+        return progress
+
+    def _encode(self, progress: Progress) -> None:
+        others = range(1, min(self._workers.size, len(self._waiting)))
+        self._give(0)
+        for worker in others:
+            self._workers.start(worker)
+        while self._waiting or any(self._given.values()):
+            for worker, event in self._workers.wait():
+                self._handle(worker, event, progress)
+
+    def _handle(self, worker: int, event: Event, progress: Progress) -> None:
+        match event:
+            case Ready():
+                self._names[worker] = event.name
+                self._check(event)
+                self._give(worker)
+            case Encoded(shard):
+                progress.add_encoded(shard, self._names[worker])
+            case Failed(shard, clip, reason):
+                progress.add_failed(shard, self._names[worker], clip, reason)
+            case Finished(number):
+                self._given[worker] = [s for s in self._given[worker] if s.number != number]
+                self._writer.refresh(number)
+            case Idle():
+                assert not self._given[worker], "a worker is idle that has not finished all shards"
+                self._give(worker)
+            case Lost(reason):
+                self._replace(worker, reason, progress)
+            case Broken(error):
+                raise error
+
+    def _give(self, worker: int) -> None:
+        """Give a worker some shards: fewer towards the end, so that all end together."""
+        count = len(self._waiting)
+        if self._workers.size > 1:
+            count = min(count, MOST_SHARDS, 1 + count // (3 * self._workers.size))
+        self._given[worker] = [self._waiting.popleft() for _ in range(count)]
+        if count:
+            self._workers.give(worker, self._given[worker], self._writer)
+
+    def _replace(self, worker: int, reason: str, progress: Progress) -> None:
+        """Give others what a lost worker had; the shard that it was at may be the cause."""
+        shards = self._given.pop(worker, [])
+        for shard in shards:
+            progress.forget(shard.number, self._names[worker])
+        cause = shards[0].number if shards else None
+        self._losses[cause] += 1
+        what = "while it loaded the encoder" if cause is None else f"at shard {cause}"
+        name = self._names.get(worker, "a process")
+        if self._losses[cause] == LOSSES:
+            raise WorkersLost(
+                f"{LOSSES} processes ended {what}, the last on {name} ({reason}); look for a lack "
+                "of memory (fewer --workers), then run the same command again"
+            )
+        log(f"{name}: its process ended {what} ({reason}); another goes on")
+        self._waiting.extendleft(reversed(shards))
+        if self._waiting:
+            self._workers.start(worker)
+
+    def _check(self, ready: Ready) -> None:
+        if ready.encoding != self._first.encoding:
+            raise EncoderError(
+                f"{ready.name} makes other tokens than {self._first.name}: the same weights, the "
+                "same kind of device and the same --precision must be everywhere"
+            )
 
 
-def count_left(writer: CacheWriter) -> int:
+def _shards(writer: CacheWriter, limit: int | None) -> list[Shard]:
+    """Return the shards to encode: all that are not written yet, or those of a trial."""
+    pending = writer.pending()
+    left = _clips_left(writer) if limit is None else min(limit, _clips_left(writer))
+    if left < _clips_left(writer):
+        # from all over the data set, whose classes and splits differ
+        count = min(-(-left // writer.shard_clips), len(pending))
+        pending = [pending[i * len(pending) // count] for i in range(count)]
+    shards = []
+    for number in pending:
+        shards.append(Shard(number, min(left, len(writer.todo(number)))))
+        left -= shards[-1].clips
+    return shards
+
+
+def _clips_left(writer: CacheWriter) -> int:
     """Return how many clips are still to be encoded."""
     return sum(len(writer.todo(shard)) for shard in writer.pending())
+
+
+class Progress:
+    """Counts clips as they are done, shows them, and ends a run in which too many fail."""
+
+    def __init__(self, settings: Settings, clips: int, bar: Bar, failed: int = 0) -> None:
+        """Start to count.
+
+        Args:
+            settings: say how many may fail.
+            clips: of the whole data set.
+            bar: advanced by each clip.
+            failed: clips that failed in an earlier run.
+        """
+        self._settings, self._clips, self._bar = settings, clips, bar
+        self.encoded, self.failed = 0, failed
+        self.by_worker: Counter[str] = Counter()
+        """Clips encoded or failed, by the name of the worker."""
+        self._by_shard: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._done, self._times_s = 0, [time.monotonic()]  # start, first clip, latest clip
+
+    @property
+    def clips_per_s(self) -> float:
+        """Return the rate since the first clip was done, since before that the pipeline fills."""
+        if not self._done:
+            return 0.0
+        before, now = self._times_s[-2:]  # of one clip alone: since the start
+        return max(1, self._done - 1) / max(now - before, 1e-9)
+
+    def add_encoded(self, shard: int, worker: str) -> None:
+        """Count a clip that has tokens."""
+        self.encoded += 1
+        self._by_shard[shard]["encoded"] += 1
+        self._advance(worker)
+
+    def add_failed(self, shard: int, worker: str, clip: str, reason: str) -> None:
+        """Count a clip that has none.
+
+        Raises:
+            TooManyFailures: more than the settings allow.
+        """
+        self.failed += 1
+        self._by_shard[shard]["failed"] += 1
+        log(f"{clip}: {reason}")
+        self._advance(worker)
+        settings = self._settings
+        if self.failed > max(settings.tolerated_failures, settings.max_failures * self._clips):
+            raise TooManyFailures(
+                f"{self.failed} of {self._clips} clips failed, the last ({clip!r}) because: "
+                f"{reason}; if that is expected, run again with a higher --max-failures"
+            )
+
+    def forget(self, shard: int, worker: str) -> None:
+        """Take back the clips of a shard that was lost before it was written."""
+        lost = self._by_shard.pop(shard, Counter())
+        self.encoded -= lost["encoded"]
+        self.failed -= lost["failed"]
+        self._done -= lost.total()
+        self.by_worker[worker] -= lost.total()
+        self._bar.advance(-lost.total())
+
+    def _advance(self, worker: str) -> None:
+        self._times_s[2 if self._done else 1 :] = [time.monotonic()]
+        self._done += 1
+        self.by_worker[worker] += 1
+        self._bar.advance(note=f"{self.failed} failed" if self.failed else "")
 
 
 def free_bytes(path: Path | str) -> int | None:
@@ -109,240 +352,3 @@ def check_room(path: Path | str, clips: int, clip_bytes: int) -> None:
             f"free at {path}: make room, choose another disk with --cache, or begin a new cache "
             "with --numbers int8, which takes half"
         )
-
-
-def _write(
-    dataset: Dataset, encoder: Encoder, writer: CacheWriter, path: Path | str, settings: Settings
-) -> Tally:
-    """Write every shard that is not written yet, or those of a trial."""
-    shards, clips, left = writer.pending(), len(dataset.clips), count_left(writer)
-    if len(shards) < writer.shards:
-        kept = writer.shards - len(shards)
-        log(f"{kept} of {writer.shards} shards are kept from an earlier run")
-    now = left
-    if settings.limit is not None and settings.limit < left:
-        now = settings.limit
-        shards = _spread(shards, -(-now // writer.shard_clips))
-    check_room(path, now, writer.clip_bytes)
-    with track("extracting", clips, "clips", done=clips - left) as bar:
-        tally = Tally(settings, clips, bar, failed=len(writer.failures))
-        encode_shards(dataset, encoder, writer, shards, settings, tally)
-    return tally
-
-
-def _spread(shards: list[int], count: int) -> list[int]:
-    """Choose so many shards from all over the data set, whose classes and splits differ."""
-    count = min(count, len(shards))
-    return [shards[i * len(shards) // count] for i in range(count)]
-
-
-class Tally:
-    """Counts clips as they are done, shows them, and ends a run in which too many fail."""
-
-    def __init__(self, settings: Settings, clips: int, bar: Bar, failed: int = 0) -> None:
-        """Start to count.
-
-        Args:
-            settings: say how many may fail.
-            clips: of the whole data set.
-            bar: advanced by each clip.
-            failed: clips that failed in an earlier run.
-        """
-        self._settings, self._clips, self._bar = settings, clips, bar
-        self.encoded, self.failed = 0, failed
-        self._done, self._times_s = 0, [time.monotonic()]  # start, first clip, latest clip
-
-    @property
-    def clips_per_s(self) -> float:
-        """Return the rate since the first clip was done, since before that the pipeline fills."""
-        if not self._done:
-            return 0.0
-        before, now = self._times_s[-2:]  # of one clip alone: since the start
-        return max(1, self._done - 1) / max(now - before, 1e-9)
-
-    def add_encoded(self) -> None:
-        """Count a clip that has tokens."""
-        self.encoded += 1
-        self._advance()
-
-    def add_failed(self, clip: str, failure: Failure) -> None:
-        """Count a clip that has none.
-
-        Raises:
-            TooManyFailures: more than the settings allow.
-        """
-        self.failed += 1
-        log(f"{clip}: {failure.reason}")
-        self._advance()
-        settings = self._settings
-        if self.failed > max(settings.tolerated_failures, settings.max_failures * self._clips):
-            raise TooManyFailures(
-                f"{self.failed} of {self._clips} clips failed, the last ({clip!r}) because: "
-                f"{failure.reason}; if that is expected, run again with a higher --max-failures"
-            )
-
-    def _advance(self) -> None:
-        self._times_s[2 if self._done else 1 :] = [time.monotonic()]
-        self._done += 1
-        self._bar.advance(note=f"{self.failed} failed" if self.failed else "")
-
-
-MOST_SHARDS = 8  # given at once: decoding runs ahead within what is given
-
-
-LOSSES = 3  # so often may one shard end the process that works on it
-
-
-def extract_with(crew: Crew, plan: Plan) -> Summary:
-    """Encode every clip that the cache does not hold yet, with a crew that is ended afterwards.
-
-    Raises:
-        TooManyFailures: more clips failed than the settings allow; written shards stay.
-        NoRoom: the disk is too small for what is to be written.
-        WorkersLost: members of the crew end again and again.
-        ExtractError: the encoder cannot be loaded, or is not the same on all devices.
-        CacheError: the cache cannot be written, or was made from other clips or otherwise.
-    """
-    start = time.monotonic()
-    try:
-        first = _first(crew)
-        with _open(plan, first.encoding) as writer:
-            run = _Run(crew, plan, first, writer)
-            try:
-                tally = run.run()
-            except KeyboardInterrupt:
-                written = writer.shards - len(writer.pending())
-                log(f"stopped: {written} of {writer.shards} shards are written; run again to go on")
-                raise
-            return Summary(
-                path=plan.path,
-                clips=len(plan.dataset.clips),
-                encoded=tally.encoded,
-                failures=writer.failures,
-                duration_s=time.monotonic() - start,
-                clips_per_s=tally.clips_per_s,
-                clip_bytes=writer.clip_bytes,
-            )
-    finally:
-        crew.close()
-
-
-def _first(crew: Crew) -> Ready:
-    """Start one member, which tells what tokens it makes, and fetches weights for all."""
-    for _ in range(LOSSES):
-        crew.start(0)
-        ((_, event),) = crew.wait()
-        if isinstance(event, Broken):
-            raise event.error
-        if isinstance(event, Ready):
-            return event
-        why = f" ({event.why})" if isinstance(event, Lost) else ""
-        log(f"a process ended while it loaded the encoder{why}")
-    raise WorkersLost(
-        f"{LOSSES} processes ended while they loaded the encoder; see above, and look for a lack "
-        "of memory"
-    )
-
-
-def _open(plan: Plan, encoding: Encoding) -> CacheWriter:
-    settings = plan.settings
-    writer = CacheWriter.open(
-        plan.path,
-        plan.dataset.manifest(),
-        encoding,
-        shard_clips=settings.shard_clips,
-        storage=settings.storage,
-    )
-    if settings.retry_failed:
-        writer.retry_failed()
-    return writer
-
-
-class _Run:
-    """The shards that are still to be written, and who has them."""
-
-    def __init__(self, crew: Crew, plan: Plan, first: Ready, writer: CacheWriter) -> None:
-        self._crew, self._plan, self._first, self._writer = crew, plan, first, writer
-        self._queue = deque(writer.pending())
-        self._given: dict[int, list[int]] = {}  # by member: shards that it has not reported
-        self._names = {0: first.name}
-        self._losses: Counter[int | None] = Counter()  # by shard; None: while loading
-        self._clips: Counter[str] = Counter()  # by device
-
-    def run(self) -> Tally:
-        """Write every shard, and say at the end who did how much; see extract_with."""
-        pending, shards = len(self._queue), self._writer.shards
-        if pending < shards:
-            log(f"{shards - pending} of {shards} shards are kept from an earlier run")
-        left, clips = count_left(self._writer), len(self._plan.dataset.clips)
-        check_room(self._plan.path, left, self._writer.clip_bytes)
-        with track("extracting", clips, "clips", done=clips - left) as bar:
-            tally = Tally(self._plan.settings, clips, bar, failed=len(self._writer.failures))
-            self._give(0)
-            for member in range(1, min(self._crew.size, pending)):
-                self._crew.start(member)
-            while self._queue or any(self._given.values()):
-                for member, event in self._crew.wait():
-                    self._handle(member, event, tally)
-        if self._losses:
-            self._writer.sweep()
-        for name, count in sorted(self._clips.items()):
-            log(f"{name}: {count} clips")
-        return tally
-
-    def _handle(self, member: int, event: Event, tally: Tally) -> None:
-        match event:
-            case Ready():
-                self._names[member] = event.name
-                self._check(event)
-                self._give(member)
-            case Committed():
-                self._count(member, event, tally)
-            case Idle():
-                assert not self._given[member], "a member is idle that has not reported all"
-                self._give(member)
-            case Lost():
-                self._replace(member, event.why)
-            case Broken():
-                raise event.error
-
-    def _give(self, member: int) -> None:
-        """Give a member some shards: fewer towards the end, so that all end together."""
-        most = min(MOST_SHARDS, 1 + len(self._queue) // (3 * self._crew.size))
-        shards = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
-        self._given[member] = shards
-        if shards:
-            self._crew.give(member, shards)
-
-    def _count(self, member: int, done: Committed, tally: Tally) -> None:
-        self._given[member].remove(done.shard)
-        self._writer.refresh(done.shard)
-        self._clips[self._names[member]] += done.encoded + len(done.failures)
-        for _ in range(done.encoded):
-            tally.add_encoded()
-        for clip, reason in done.failures.items():
-            tally.add_failed(clip, Failure(reason))
-
-    def _replace(self, member: int, why: str) -> None:
-        """Let others do what a lost member had; the shard that it was at may be the cause."""
-        shards = self._given.pop(member, [])
-        cause = shards[0] if shards else None
-        self._losses[cause] += 1
-        what = "while it loaded the encoder" if cause is None else f"at shard {cause}"
-        name = self._names.get(member, "a process")
-        if self._losses[cause] == LOSSES:
-            raise WorkersLost(
-                f"{LOSSES} processes ended {what}, the last on {name} ({why}); look for a lack of "
-                "memory (fewer --workers), then run the same command again"
-            )
-        log(f"{name}: its process ended {what} ({why}); another goes on")
-        self._queue.extendleft(reversed(shards))
-        if self._queue:
-            self._crew.start(member)
-
-    def _check(self, member: Ready) -> None:
-        if member.encoding != self._first.encoding:
-            raise EncoderError(
-                f"{member.name} makes other tokens than {self._first.name}: the same weights, the "
-                "same kind of device and the same --precision must be everywhere"
-            )

@@ -1,4 +1,4 @@
-"""How to extract: what the pipeline is told besides clips, encoder and cache."""
+"""What to extract, and how."""
 
 from __future__ import annotations
 
@@ -20,33 +20,32 @@ class Settings:
     seconds: float
     """Nominal length of a clip."""
     visual_rate_hz: float
-    """Frames that become visual tokens, a second."""
+    """Frames per second that become visual tokens."""
     precision: Precision = "auto"
-    """Of the encoder; auto is what suits its device."""
+    """Of the encoder; auto chooses what suits its device."""
     workers: int = 2
-    """Processes that decode."""
+    """Processes that decode for each encoder."""
     processes: int = 1
     """Processes that encode on one machine and share its memory."""
     max_failures: float = 0.05
-    """Share of the clips that may fail before the rest is given up."""
+    """Largest fraction of clips allowed to fail before extraction stops."""
     tolerated_failures: int = 20
-    """So many clips may fail however few there are."""
+    """This many clips may always fail, however few there are."""
     shard_clips: int | None = None
-    """Clips a shard; left out, the cache chooses."""
+    """Clips per shard; left out, the cache chooses."""
     storage: Storage | None = None
-    """How numbers lie on disk; left out, that of the cache or float16."""
+    """How numbers are stored; left out, as in the cache, or as float16 in a new one."""
     retry_failed: bool = False
-    """Try the clips again that failed in an earlier run."""
+    """Whether to try clips again that failed in an earlier run."""
     limit: int | None = None
-    """Clips of a trial, after which extraction ends; shards that are whole by then are written."""
-
+    """Clips of a trial, after which extraction ends; shards that are complete are written."""
     silent: Silent = "refuse"
-    """What becomes of a clip without an audio track: a failure, or silence and a note of it."""
+    """Whether a clip without an audio track fails, or is encoded as silence, with a note."""
     patience_s: float = 120.0
-    """A file that takes longer to decode is given up."""
+    """Seconds after which to give up decoding a file."""
 
     def sampling(self, sample_rate: int) -> Sampling:
-        """Return what to take from each file for an encoder that hears this many samples/s."""
+        """Return what to take from each file for an encoder of this sample rate."""
         return Sampling(
             seconds=self.seconds,
             visual_rate_hz=self.visual_rate_hz,
@@ -57,7 +56,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
-    """An encoder by name, to be loaded in another process; see load_encoder."""
+    """An encoder by name, so that another process can load it; see `load_encoder`."""
 
     name: str
     kept: Path
@@ -76,12 +75,12 @@ class EncoderChoice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What to extract, and how; goes to every member of the crew, so it can be pickled."""
+    """What to extract, and how; it can be pickled, for workers in other processes."""
 
     dataset: Dataset
     encoder: EncoderChoice
     path: Path | str
-    """The cache, which every member sees at this path or URL."""
+    """The cache, which every worker sees at this path or URL."""
     settings: Settings
 
     def absolute(self) -> Plan:

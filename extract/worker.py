@@ -1,141 +1,186 @@
-"""Work off some shards of a cache: decode their clips, encode them, write whole shards.
+"""Encode shards of a cache on one device: decode their clips, encode them, write whole shards.
 
-This is all that one device does, be it the only one or one of many: `encode_shards` knows neither
-which other shards there are nor who else writes them.
+A worker knows neither which other shards there are nor who writes them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
-from avcil.cache.schema import Encoding, Failure, Tokens
+from avcil.cache.schema import Failure, Tokens
 from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.decode.decoders import Decoded, Decoders, decoding_bytes
 from avcil.extract.encoders.base import Encoder, Media
-from avcil.extract.events import Committed
+from avcil.extract.events import Encoded, Failed, Finished, Ready, Shard, ShardEvent
 from avcil.extract.plan import Plan, Settings
 from avcil.runtime.machine import cores
 
 
-class ShardWriter(Protocol):
-    """Where tokens go; a CacheWriter, or what sends them to one."""
+class Worker:
+    """An encoder on its device, and the processes that decode for it."""
 
-    def todo(self, shard: int) -> list[int]:
-        """Return the rows of a shard that must be encoded."""
+    def __init__(self, dataset: Dataset, encoder: Encoder, settings: Settings) -> None:
+        """Prepare the encoder; decoding processes start with the first shard and stay.
 
-    def commit(self, shard: int, tokens: Sequence[Tokens | Failure]) -> None:
-        """Write a shard, given one item a row of `todo(shard)`; called from one other thread."""
-
-
-class Count(Protocol):
-    """Is told what becomes of every clip."""
-
-    def add_encoded(self) -> None:
-        """Count a clip that has tokens."""
-
-    def add_failed(self, clip: str, failure: Failure) -> None:
-        """Count a clip that has none; may raise to end the run."""
-
-
-def encode_shards(
-    dataset: Dataset,
-    encoder: Encoder,
-    writer: ShardWriter,
-    shards: Sequence[int],
-    settings: Settings,
-    tally: Count,
-) -> None:
-    """Write shards, in this order; each is written while the next is encoded.
-
-    Args:
-        dataset: the clips of the whole cache.
-        encoder: what makes their tokens.
-        writer: where they go.
-        shards: which to work off; each has clips to do.
-        settings: see Settings.
-        tally: told of every clip.
-
-    Raises:
-        TooManyFailures: by the tally; shards that are encoded are written before.
-        CacheError: by the writer.
-    """
-    encoder.set_precision(settings.precision)
-    todo = {shard: writer.todo(shard) for shard in shards}
-    now = _first(todo, settings.limit)
-    ids = dataset.manifest().ids
-    paths = dataset.paths([ids[row] for rows in now.values() for row in rows])
-    if not paths:
-        return
-    workers = min(settings.workers, len(paths))
-    with (
-        threads_beside(workers),
-        ThreadPoolExecutor(1, "writer") as thread,
-        Decoders(
-            workers,
+        Raises:
+            EncoderError: the encoder cannot compute in this precision.
+        """
+        encoder.set_precision(settings.precision)
+        self._dataset, self._encoder, self._settings = dataset, encoder, settings
+        self._ids = dataset.manifest().ids
+        self._decoders = Decoders(
+            min(settings.workers, len(self._ids)),
             settings.sampling(encoder.sample_rate),
             patience_s=settings.patience_s,
             memory_bytes=decoding_bytes(settings.processes),
-        ) as decoders,
-    ):
-        decoded = decoders.decode(paths)
-        written: Future[None] | None = None
-        for shard, rows in now.items():
-            tokens = _encode([ids[row] for row in rows], decoded, encoder, tally)
-            if written:
-                written.result()
-            if len(rows) == len(todo[shard]):
-                written = thread.submit(writer.commit, shard, tokens)
-        if written:
-            written.result()
+        )
 
+    def ready(self, name: str) -> Ready:
+        """Describe the tokens that this worker makes.
 
-def _first(todo: dict[int, list[int]], limit: int | None) -> dict[int, list[int]]:
-    """Return the first rows of the shards, so many in all."""
-    kept = {}
-    for shard, rows in todo.items():
-        kept[shard] = rows[:limit]
-        limit = limit if limit is None else limit - len(kept[shard])
-    return kept
+        Args:
+            name: of its device, as messages show it.
+        """
+        settings = self._settings
+        encoding = self._encoder.encoding(
+            seconds=settings.seconds, visual_rate_hz=settings.visual_rate_hz
+        )
+        return Ready(name, encoding)
 
+    def encode(
+        self, shards: Sequence[Shard], writer: CacheWriter
+    ) -> Generator[ShardEvent, None, None]:
+        """Encode shards in this order; each is written while the next is encoded.
 
-def _encode(
-    clips: Sequence[str], decoded: Iterator[Decoded], encoder: Encoder, tally: Count
-) -> list[Tokens | Failure]:
-    """Return the tokens of a shard's clips, or why they have none.
+        When the iterator is closed, shards that are encoded are written before it returns.
 
-    A shard by itself: whatever the encoder puts into one batch, a run that was killed puts the
-    same clips into it when it goes on.
-    """
-    results: dict[int, Tokens | Failure] = {}
-    under_way: deque[tuple[int, str]] = deque()  # row, note
+        Raises:
+            CacheError: a shard cannot be written.
+        """
+        rows = {each.number: writer.todo(each.number)[: each.clips] for each in shards}
+        paths = self._dataset.paths([self._ids[row] for each in rows.values() for row in each])
+        with (
+            threads_beside(min(self._settings.workers, len(paths))),
+            ThreadPoolExecutor(1, "writer") as thread,
+        ):
+            decoded = self._decoders.decode(paths)
+            writing: tuple[int, Future[None]] | None = None
+            for shard, shard_rows in rows.items():
+                tokens: dict[int, Tokens | Failure] = {}
+                for event in self._encode(shard, shard_rows, decoded, tokens):
+                    yield event
+                    if writing and writing[1].done():
+                        yield _finished(*writing)
+                        writing = None
+                if writing:
+                    yield _finished(*writing)
+                    writing = None
+                if shard_rows and len(shard_rows) == len(writer.todo(shard)):
+                    in_order = [tokens[place] for place in range(len(shard_rows))]
+                    writing = shard, thread.submit(writer.commit, shard, in_order)
+                else:  # a trial, or it was written by a worker that died before it could say so
+                    yield Finished(shard)
+            if writing:
+                yield _finished(*writing)
 
-    def readable() -> Iterator[Media]:
-        for row, media in enumerate(islice(decoded, len(clips))):
-            if isinstance(media, Failure):
-                results[row] = media
-                tally.add_failed(clips[row], media)
-            else:
-                under_way.append((row, media.note))
+    def _encode(
+        self,
+        shard: int,
+        rows: Sequence[int],
+        decoded: Iterator[Decoded],
+        results: dict[int, Tokens | Failure],
+    ) -> Iterator[Encoded | Failed]:
+        """Fill `results` with the tokens of a shard's clips, by place, or why they have none.
+
+        Each shard by itself: a run that goes on after a kill then puts the same clips into the
+        encoder's batches.
+        """
+        waiting = enumerate(islice(decoded, len(rows)))
+        ahead: deque[tuple[int, Media]] = deque()
+        under_way: deque[tuple[int, str]] = deque()  # place, note
+        failed: list[Failed] = []
+
+        def fail(place: int, failure: Failure) -> Failed:
+            results[place] = failure
+            return Failed(shard, self._ids[rows[place]], failure.reason)
+
+        def fetch() -> Iterator[Failed]:
+            """Take clips up to the first that can be encoded."""
+            while not ahead and (item := next(waiting, None)):
+                place, media = item
+                if isinstance(media, Failure):
+                    yield fail(place, media)
+                else:
+                    ahead.append((place, media))
+
+        def readable() -> Iterator[Media]:
+            while True:
+                failed.extend(fetch())
+                if not ahead:
+                    return
+                place, media = ahead.popleft()
+                under_way.append((place, media.note))
                 yield media
 
-    for tokens in encoder.stream(readable()):
-        row, note = under_way.popleft()
-        if np.isfinite(tokens.visual).all() and np.isfinite(tokens.audio).all():
-            results[row] = replace(tokens, note=note)
-            tally.add_encoded()
-        else:
-            results[row] = failure = Failure("the encoder gives numbers that are not finite")
-            tally.add_failed(clips[row], failure)
-    return [results[row] for row in range(len(clips))]
+        stream = self._encoder.stream(readable())
+        while True:
+            yield from fetch()  # here, so that failures are reported before a clip is encoded
+            tokens = next(stream, None)
+            yield from failed
+            failed.clear()
+            if tokens is None:
+                return
+            place, note = under_way.popleft()
+            if np.isfinite(tokens.visual).all() and np.isfinite(tokens.audio).all():
+                results[place] = replace(tokens, note=note)
+                yield Encoded(shard)
+            else:
+                yield fail(place, Failure("the encoder gives numbers that are not finite"))
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self._decoders.close()
+
+
+def _finished(shard: int, written: Future[None]) -> Finished:
+    """Wait until a shard is written; raise what went wrong."""
+    written.result()
+    return Finished(shard)
+
+
+class JoinedWorker:
+    """A worker in a process of its own, which joins the cache that another one has opened."""
+
+    def __init__(self, plan: Plan, device: str) -> None:
+        """Load the encoder onto a device.
+
+        Raises:
+            ExtractError: by the encoder.
+        """
+        self._plan = plan
+        self._worker = Worker(plan.dataset, plan.encoder.load(device), plan.settings)
+        self.ready = self._worker.ready
+        self._writer: CacheWriter | None = None
+
+    def encode(self, shards: Sequence[Shard]) -> Iterator[ShardEvent]:
+        """Encode shards; see `Worker.encode`. The cache must be there.
+
+        Raises:
+            CacheError: the cache cannot be read or written.
+        """
+        if self._writer is None:
+            self._writer = CacheWriter.join(self._plan.path)
+            if self._plan.settings.retry_failed:
+                self._writer.retry_failed()
+        yield from self._worker.encode(shards, self._writer)
 
 
 @contextmanager
@@ -153,79 +198,3 @@ def threads_beside(workers: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class Member:
-    """One device's part, in the process that has the device."""
-
-    def __init__(self, plan: Plan, device: str) -> None:
-        """Load the encoder onto the device.
-
-        Raises:
-            ExtractError: by the encoder.
-        """
-        self._plan, self._encoder = plan, plan.encoder.load(device)
-        self._encoder.set_precision(plan.settings.precision)
-        self._writer: CacheWriter | None = None
-
-    def encoding(self) -> Encoding:
-        """Describe the tokens that this member makes."""
-        settings = self._plan.settings
-        return self._encoder.encoding(
-            seconds=settings.seconds, visual_rate_hz=settings.visual_rate_hz
-        )
-
-    def work(self, shards: list[int], report: Callable[[Committed], None]) -> None:
-        """Write shards and report each; the cache must be there.
-
-        Raises:
-            CacheError: the cache cannot be read or written.
-        """
-        writer = self._joined()
-        for shard in shards:
-            if not writer.todo(shard):  # by a member that died before it could say so
-                report(Committed(shard))
-        left = [shard for shard in shards if writer.todo(shard)]
-        reporting = _Reporting(writer, self._plan.dataset.manifest().ids, report)
-        encode_shards(
-            self._plan.dataset, self._encoder, reporting, left, self._plan.settings, _NoTally()
-        )
-
-    def _joined(self) -> CacheWriter:
-        if self._writer is None:
-            self._writer = CacheWriter.join(self._plan.path)
-            if self._plan.settings.retry_failed:
-                self._writer.retry_failed()
-        return self._writer
-
-
-class _Reporting:
-    """A writer that says which shards it has written."""
-
-    def __init__(
-        self, writer: CacheWriter, ids: Sequence[str], report: Callable[[Committed], None]
-    ) -> None:
-        self._writer, self._ids, self._report = writer, ids, report
-
-    def todo(self, shard: int) -> list[int]:
-        return self._writer.todo(shard)
-
-    def commit(self, shard: int, tokens: Sequence[Tokens | Failure]) -> None:
-        rows = self.todo(shard)
-        self._writer.commit(shard, tokens)
-        failures = {
-            self._ids[row]: item.reason
-            for row, item in zip(rows, tokens, strict=True)
-            if isinstance(item, Failure)
-        }
-        self._report(Committed(shard, len(rows) - len(failures), failures))
-
-
-class _NoTally:
-    """Counts nothing: clips are counted where all members report."""
-
-    def add_encoded(self) -> None:
-        pass
-
-    def add_failed(self, clip: str, failure: Failure) -> None:
-        pass

@@ -150,14 +150,14 @@ def extract(
     from avcil.cache.sources import shared_videos
     from avcil.extract.datasets import Where, benchmark
     from avcil.extract.encoders import check_encoder
-    from avcil.extract.pipeline import extract
     from avcil.extract.plan import EncoderChoice, Plan, Settings
 
     known = benchmark(dataset)
     choice = EncoderChoice(encoder or known.encoder, data / "encoders")
     if engine == "local":  # on Ray, a folder may be one of the workers alone
         check_encoder(choice.name)  # before PyTorch is imported and the demo's clips are rendered
-    from avcil.extract.devices import check_engine, encode_together, is_alone
+    from avcil.extract.devices import check_engine, is_alone, several
+    from avcil.extract.pipeline import coordinate, extract
     from avcil.runtime.device import choose_device
 
     torch_device = choose_device(device)
@@ -185,7 +185,8 @@ def extract(
         summary = extract(clips, model, path, settings)
     else:
         plan = Plan(dataset=clips, encoder=choice, path=path, settings=settings)
-        summary = encode_together(plan, engine, gpus, workers=workers)
+        with several(plan, engine, gpus, workers=workers) as devices:
+            summary = coordinate(devices, clips, path, settings)
     _show(summary)
     if summary.is_trial:
         _forecast(summary)
@@ -195,7 +196,7 @@ def extract(
 
 
 def default_workers(device: torch.device) -> int:
-    """Return how many decode: all cores but one, which feeds the GPU; half where others encode."""
+    """Return how many processes decode: all cores but one, or half of them if the CPU encodes."""
     granted = cores()
     return max(1, granted - 1 if device.type == "cuda" else granted // 2)
 
@@ -252,20 +253,20 @@ def _show(summary: Summary) -> None:
 
 
 def _forecast(summary: Summary) -> None:
-    """Print what the clips that a trial has left will take."""
+    """Print how long the clips that a trial has left will take, and their size."""
     from avcil.extract.pipeline import free_bytes
 
     free = free_bytes(summary.path)
     of_which = "" if free is None else f", where {_size(free)} are free"
     print(
         f"a trial: {summary.clips_per_s:.2f} clips/s; the other {summary.left} clips will take "
-        f"about {_lasting(summary.left / max(summary.clips_per_s, 1e-9))} and "
+        f"about {_duration(summary.left / max(summary.clips_per_s, 1e-9))} and "
         f"{_size(summary.left * summary.clip_bytes)}{of_which}; "
         "the same command without --limit goes on from the shards that are whole"
     )
 
 
-def _lasting(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

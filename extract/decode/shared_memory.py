@@ -1,9 +1,9 @@
-"""Hand a decoded clip to another process without pushing its frames through a pipe.
+"""Send a decoded clip to another process without copying its frames through a pipe.
 
-The arrays lie in anonymous memory of the kernel (memfd), whose descriptor goes through the pipe.
-Such memory has no name and lives as long as someone looks into it: no kill, of whichever process,
-leaves anything behind, and the small /dev/shm of a container is no limit. Where there is no such
-memory (another system than Linux, or it is full), everything goes through the pipe.
+The arrays lie in anonymous shared memory (memfd), whose descriptor goes through the pipe. Such
+memory has no name and is freed when the last process that maps it has ended: no kill leaves
+anything behind, and the small /dev/shm of a container is no limit. Where there is no such memory
+(on other systems than Linux, or when it is full), everything goes through the pipe.
 """
 
 from __future__ import annotations
@@ -12,25 +12,19 @@ import mmap
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
+
+from avcil.runtime.progress import log
 
 ALIGNMENT = 64
 """Arrays begin at multiples of this many bytes, as numpy's own do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """What came, and why it came through the pipe alone if it did."""
-
-    item: Any
-    why_pipe: str = ""
-
-
 def send(pipe: Connection, item: object) -> None:
-    """Send an object; the arrays in it through shared memory.
+    """Send an object, the arrays in it through shared memory.
 
     Raises:
         ConnectionError: nobody is at the other end.
@@ -38,10 +32,13 @@ def send(pipe: Connection, item: object) -> None:
     arrays: list[pickle.PickleBuffer] = []
     rest = pickle.dumps(item, protocol=5, buffer_callback=arrays.append)
     views = [array.raw() for array in arrays]
+    if not views:
+        pipe.send((rest, None, ""))
+        return
     try:
         memory = _written(views)
     except OSError as error:
-        pipe.send((pickle.dumps(item, protocol=5), (), error.strerror))
+        pipe.send((pickle.dumps(item, protocol=5), None, error.strerror))
         return
     try:
         pipe.send((rest, [len(view) for view in views], ""))
@@ -50,23 +47,30 @@ def send(pipe: Connection, item: object) -> None:
         os.close(memory)
 
 
-def receive(pipe: Connection) -> Parcel:
-    """Receive an object; its arrays free their memory when the last of them is gone.
+def receive(pipe: Connection) -> Any:
+    """Receive an object; its arrays free their memory when the last of them is deleted.
 
     Raises:
-        EOFError, ConnectionError: the sender has ended.
+        EOFError: the sender has ended.
     """
     try:
-        rest, sizes, why_pipe = pipe.recv()
-    except OSError as error:  # also in the middle of a message, which is no ConnectionError
+        rest, sizes, reason = pipe.recv()
+    except OSError as error:  # in the middle of a message
         raise EOFError from error
-    if why_pipe:
-        return Parcel(pickle.loads(rest), why_pipe)
+    if reason:
+        _report_once(reason)
+    if sizes is None:
+        return pickle.loads(rest)
     memory = reduction.recv_handle(pipe)
     try:
-        return Parcel(pickle.loads(rest, buffers=_mapped(memory, sizes)))
+        return pickle.loads(rest, buffers=_mapped(memory, sizes))
     finally:
         os.close(memory)
+
+
+@cache
+def _report_once(reason: str) -> None:
+    log(f"no shared memory ({reason}): frames go through pipes, which is slower")
 
 
 def _written(views: Sequence[memoryview]) -> int:

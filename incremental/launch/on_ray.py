@@ -1,7 +1,7 @@
-"""Runs spread over a Ray cluster, or over this machine where none is.
+"""Train runs on a Ray cluster, or on this machine if there is no cluster.
 
-Ray places runs and brings their results. Their progress is read from the run folders, which every
-machine must see at the same path, like the cache.
+Ray places the runs and returns their results. Their progress is read from the run folders, which
+every machine must see at the same path, like the cache.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ from pathlib import Path
 from typing import Any
 
 from avcil.cache.reader import FeatureStore
-from avcil.errors import AvcilError
 from avcil.incremental.data.placement import Residency
 from avcil.incremental.errors import ConfigError, RunBusy, RunLost
-from avcil.incremental.launch.progress import Tally
+from avcil.incremental.launch.progress import RunsProgress
 from avcil.incremental.launch.run import Job
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import Results
 from avcil.incremental.train.precision import compute_deterministically
 from avcil.runtime.cluster import joined
 from avcil.runtime.device import choose_device
+from avcil.runtime.pool import Raised
 from avcil.runtime.progress import Bar, log
 from avcil.runtime.stopping import asked_to_stop, stopping_gently
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_CHECKS = 1.0
 
 LOSSES = 3
-"""So often a run is started again whose machine or process was lost."""
+"""How many times a run is started again after its machine or process was lost."""
 
 LEASE_S = 120.0
-"""So long a lost machine may keep its locks on a network file system."""
+"""How long a lost machine may keep its locks on a network file system."""
 
 
 def train_on_ray(
-    jobs: Sequence[Job], store: FeatureStore, device: str, per_gpu: int, tally: Tally
+    jobs: Sequence[Job], store: FeatureStore, device: str, per_gpu: int, progress: RunsProgress
 ) -> None:
-    """Train every run somewhere in the cluster, and tell `tally` of each.
+    """Train every run somewhere in the cluster, and report each to `progress`.
 
     Args:
         jobs: the runs; their folders and the cache are on a file system that all machines share.
         store: the cache.
         device: `cpu`, `cuda`, or `auto` for the GPUs of the cluster if it has any.
         per_gpu: runs at once on a GPU.
-        tally: what is told.
+        progress: receives what happens to the runs.
 
     Raises:
         NoCluster: Ray is not installed, or no cluster answers.
@@ -55,7 +55,7 @@ def train_on_ray(
     if device.startswith("cuda:"):
         raise ConfigError(f"--engine ray chooses GPUs itself: give --device cuda, not {device}")
     with joined(), stopping_gently():  # after Ray has set its own handlers
-        _Cluster(store, device, per_gpu, tally).run([_absolute(job) for job in jobs])
+        _Cluster(store, device, per_gpu, progress).run([_absolute(job) for job in jobs])
 
 
 def _absolute(job: Job) -> Job:
@@ -63,13 +63,15 @@ def _absolute(job: Job) -> Job:
 
 
 class _Cluster:
-    """The runs that Ray has been given."""
+    """A cluster that trains runs."""
 
-    def __init__(self, store: FeatureStore, device: str, per_gpu: int, tally: Tally) -> None:
+    def __init__(
+        self, store: FeatureStore, device: str, per_gpu: int, progress: RunsProgress
+    ) -> None:
         import ray
 
         self._ray: Any = ray
-        self._tally = tally
+        self._progress = progress
         self._where = store.where if "://" in store.where else str(Path(store.where).resolve())
         there = self._ray.cluster_resources().get("GPU", 0)
         if device == "cuda" and not there:
@@ -83,40 +85,42 @@ class _Cluster:
         )
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Train all, and tell of each as it ends."""
+        """Train all runs, and report each when it ends."""
         waiting = {self._train.remote(job, self._where, *self._residency): job for job in jobs}
-        bars = {job.folder.path: _Follower(job, self._tally.of(job)) for job in jobs}
+        bars = {job.folder.path: _Follower(job, self._progress.bar_of(job)) for job in jobs}
         while waiting:
             if asked_to_stop():
                 self._stop(list(waiting))
-            ended, _ = self._ray.wait(list(waiting), timeout=SECONDS_BETWEEN_LOOKS)
+            ended, _ = self._ray.wait(list(waiting), timeout=SECONDS_BETWEEN_CHECKS)
             for job in waiting.values():
-                bars[job.folder.path].look()
+                bars[job.folder.path].update()
             for task in ended:
                 self._conclude(task, waiting.pop(task))
 
     def _conclude(self, task: Any, job: Job) -> None:
         path = job.folder.path
         try:
-            outcome: Results | AvcilError = self._ray.get(task)
+            outcome: Results | Raised = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             log(str(error))
-            outcome = RunLost(
+            lost = RunLost(
                 f"{path} was lost in the cluster, see above; the same command goes on from the "
                 "last resume point"
             )
+            outcome = Raised.of(lost)
         if isinstance(outcome, Results) and not path.exists():
-            outcome = ConfigError(
+            elsewhere = ConfigError(
                 f"{path} is on the machine that trained it and not here: --runs and the cache "
                 "must lie where all machines of the cluster see them at the same path"
             )
-        if isinstance(outcome, AvcilError):
-            self._tally.failed(job, outcome)
+            outcome = Raised.of(elsewhere)
+        if isinstance(outcome, Raised):
+            self._progress.failed(job, outcome)
         else:
-            self._tally.finished(job, outcome)
+            self._progress.finished(job, outcome)
 
     def _stop(self, tasks: list[Any]) -> None:
-        """Let every run write its resume point."""
+        """Stop all runs; each writes its resume point."""
         for task in tasks:
             self._ray.cancel(task)  # SIGINT to those that train
         self._ray.wait(tasks, num_returns=len(tasks))
@@ -124,14 +128,14 @@ class _Cluster:
 
 
 class _Follower:
-    """Tells a bar what a run folder says of its progress."""
+    """Advances a bar by the epochs that a run folder records."""
 
     def __init__(self, job: Job, bar: Bar) -> None:
         self._path, self._bar = job.folder.path / "metrics.jsonl", bar
         self._total, self._seen = job.epochs, self._epochs()
 
-    def look(self) -> None:
-        """Advance by the epochs since the last look."""
+    def update(self) -> None:
+        """Advance by the epochs since the last update."""
         now = self._epochs()
         if now > self._seen:
             self._bar.advance(now - self._seen, f"epoch {now}/{self._total}")
@@ -144,8 +148,8 @@ class _Follower:
             return 0
 
 
-class _Unseen:
-    """The bar of a run that is followed from elsewhere."""
+class _NoBar:
+    """The bar of a run whose progress is read from its folder."""
 
     def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
         pass
@@ -154,8 +158,8 @@ class _Unseen:
         pass
 
 
-def _train(job: Job, where: str, device: str, processes: int) -> Results | AvcilError:
-    """Train one run on a machine of the cluster; an error of ours is a result, not a crash."""
+def _train(job: Job, where: str, device: str, processes: int) -> Results | Raised:
+    """Train one run on a machine of the cluster; its exceptions are returned, not raised."""
     compute_deterministically()
     deadline = time.monotonic() + LEASE_S
     with stopping_gently():
@@ -163,10 +167,10 @@ def _train(job: Job, where: str, device: str, processes: int) -> Results | Avcil
             try:
                 store = FeatureStore.open(where)
                 residency = Residency(choose_device(device), processes=processes)
-                return job.train(store, residency, _Unseen())
+                return job.train(store, residency, _NoBar())
             except RunBusy as error:
                 if time.monotonic() > deadline or asked_to_stop():
-                    return error
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-            except AvcilError as error:
-                return error
+                    return Raised.of(error)
+                time.sleep(SECONDS_BETWEEN_CHECKS)
+            except Exception as error:
+                return Raised.of(error)

@@ -1,4 +1,4 @@
-"""What becomes of many runs: one bar for all, a line for each, and which of them failed."""
+"""The progress of many runs: one bar for all, a line for each, and which of them failed."""
 
 from __future__ import annotations
 
@@ -6,36 +6,43 @@ from avcil.errors import AvcilError
 from avcil.incremental.errors import RunsFailed
 from avcil.incremental.launch.run import Job, summary
 from avcil.incremental.runs.results import Results
+from avcil.runtime.pool import Raised
 from avcil.runtime.progress import Bar, log
 
 
-class Tally:
-    """Takes note of what engines tell about the runs of a command."""
+class RunsProgress:
+    """Shows what happens to the runs of a command, and keeps their errors."""
 
     def __init__(self, bar: Bar, runs: int) -> None:
-        """Count the runs of a command, done ones included."""
-        self.bar, self._runs = bar, runs
-        self._failed: list[tuple[Job, AvcilError]] = []
+        """Count the runs of a command, finished ones included."""
+        self._bar, self._runs = bar, runs
+        self._failed: list[tuple[Job, Exception]] = []
 
-    def of(self, job: Job) -> Bar:
-        """Return the bar of one run, which is a part of that of all."""
-        return _Part(self.bar, job.label) if self._runs > 1 else self.bar
+    def bar_of(self, job: Job) -> Bar:
+        """Return the bar of one run, which advances that of all."""
+        return _PartBar(self._bar, job.label) if self._runs > 1 else self._bar
 
     def finished(self, job: Job, results: Results) -> None:
-        """Tell that a run is done."""
+        """Log the results of a run."""
         log(f"[{job.place}] {job.folder.path.name}: {summary(results)}")
 
-    def failed(self, job: Job, error: AvcilError) -> None:
-        """Keep why a run failed, and tell it at once where others go on."""
+    def failed(self, job: Job, raised: Raised) -> None:
+        """Keep why a run failed, and log it immediately if there are others."""
+        error = raised.error
         self._failed.append((job, error))
-        if self._runs > 1:
-            log(f"[{job.place}] {job.folder.path.name} failed: {error}")
+        if self._runs == 1:
+            return
+        expected = isinstance(error, AvcilError)
+        if not expected:
+            log(raised.trace)
+        text = str(error) if expected else f"{type(error).__name__}: {error} (traceback above)"
+        log(f"[{job.place}] {job.folder.path.name} failed: {text}")
 
     def conclude(self) -> None:
         """Raise what went wrong.
 
         Raises:
-            AvcilError: the error of the only run.
+            Exception: the error of the only run.
             RunsFailed: of several runs, some failed.
         """
         if not self._failed:
@@ -50,8 +57,8 @@ class Tally:
         )
 
 
-class _Part:
-    """The progress of one run, shown as that of all with its name."""
+class _PartBar:
+    """The progress of one run, shown with its name as part of the progress of all."""
 
     def __init__(self, whole: Bar, label: str) -> None:
         self._whole, self._label = whole, label

@@ -1,4 +1,4 @@
-"""One run among others: what it is, and how it is trained from wherever it stands."""
+"""One run: what it is, and how it is trained from the beginning or from where it stopped."""
 
 from __future__ import annotations
 
@@ -34,42 +34,42 @@ UNWRITABLE = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run that is asked for."""
+    """A run to train."""
 
     config: Config
     folder: RunFolder
     place: str
-    """Its place among the runs of a command, such as `3/9`."""
+    """Its number among the runs of a command, such as `3/9`."""
 
     @property
     def label(self) -> str:
-        """A few words that tell it from its neighbours."""
+        """Method and seed, for progress bars."""
         return f"{self.config.method['name']} seed {self.config.seed}"
 
     @property
     def epochs(self) -> int:
-        """Epochs of all tasks."""
+        """Number of epochs of all tasks."""
         return self.config.tasks * self.config.epochs
 
-    def standing(self) -> Results | None:
-        """Return what is known of the run; None before it was started, and where it is damaged."""
+    def results_so_far(self) -> Results | None:
+        """Return the results of an earlier start, or None if there are none or they are damaged."""
         try:
             return self.folder.read()
         except RunDamaged:
-            return None  # `train` meets it again and tells
+            return None  # `train` reads it again and raises
 
     def train(self, store: FeatureStore, residency: Residency, bar: Bar) -> Results:
-        """Train what is not trained yet, as the only process that does.
+        """Train what is not trained yet; no other process may train this run meanwhile.
 
         Raises:
             NonFiniteLoss: a loss term became NaN or infinite.
-            DeviceFull: the memory of the GPU does not suffice.
+            DeviceFull: the GPU has too little memory.
             RunBusy: another process trains the run.
             RunDamaged: the run folder cannot be read.
             RunUnwritable: the run folder cannot be written.
-            KeyboardInterrupt: the user asked to stop; the run goes on from there another time.
+            KeyboardInterrupt: the user asked to stop; the next start continues from there.
         """
-        with self._told(), self.folder.lock(), made_current(residency.device):
+        with self._machine_errors(), self.folder.lock(), made_current(residency.device):
             curriculum = Curriculum(self.config, store)
             results = self.folder.read()
             if results is None:
@@ -79,8 +79,8 @@ class Job:
                 return Trainer(self.config, curriculum, self.folder, results, residency).run(bar)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say what the user can do where the machine is full."""
+    def _machine_errors(self) -> Iterator[None]:
+        """Turn errors of a full GPU or disk into errors that say what to do."""
         try:
             yield
         except AvcilError:
@@ -102,7 +102,7 @@ class Job:
 def new_results(
     config: Config, store: FeatureStore, curriculum: Curriculum, device: torch.device
 ) -> Results:
-    """Return the empty results of a run that starts."""
+    """Return the empty results of a new run."""
     encoding, manifest = store.encoding, store.manifest
     name = str(config.method["name"])
     method = method_class(name)
@@ -134,7 +134,7 @@ def new_results(
 
 
 def summary(results: Results) -> str:
-    """Return what a finished run came to, in a few words."""
+    """Return mean accuracy, forgetting and duration in a few words."""
     matrix = results.matrix
     text = f"mean accuracy {matrix.mean_accuracy:.1%}"
     if len(results.tasks) > 1:

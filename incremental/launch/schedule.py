@@ -1,4 +1,4 @@
-"""Many runs on one cache: resolve, skip what is done, train the rest."""
+"""Train many runs on one cache: resolve them, skip finished ones, train the rest."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import Literal
 
 from avcil.cache.reader import FeatureStore
-from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request, Subject, resolve
 from avcil.incremental.data.placement import Residency
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.launch.parallel import suitable_processes, train_in_processes
-from avcil.incremental.launch.progress import Tally
+from avcil.incremental.launch.progress import RunsProgress
 from avcil.incremental.launch.run import Job, summary
 from avcil.incremental.options import parse_value
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.train.precision import compute_deterministically
 from avcil.incremental.train.scenario import Curriculum
 from avcil.runtime.device import choose_device, use_granted_cores
+from avcil.runtime.pool import Raised
 from avcil.runtime.progress import log, track
 from avcil.runtime.stopping import asked_to_stop, stopping_gently
 
 
 def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config]:
-    """Return the configuration of each request, so that a wrong one stops before any training.
+    """Return the configuration of each request; a wrong one is an error before any training.
 
     Raises:
         ConfigError: an unknown name or a value that cannot work.
@@ -42,7 +42,7 @@ def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config
 
 
 def describe(store: FeatureStore) -> Subject:
-    """Return what a configuration needs to know of a cache."""
+    """Return what a configuration needs to know about a cache."""
     manifest = store.manifest
     text = json.dumps(
         [
@@ -71,22 +71,23 @@ def train(
     parallel: int | None = 1,
     engine: Literal["local", "ray"] = "local",
 ) -> list[Path]:
-    """Train every configuration that is not done, and return the run folders.
+    """Train every configuration that is not finished, and return the run folders.
 
     Args:
         store: the cache.
-        configs: what to train, one that is named twice once; a run that fails does not keep the
-            others from being trained.
-        runs: where the run folders lie.
+        configs: what to train; duplicates are trained once. If a run fails, by whatever exception,
+            the others are trained all the same.
+        runs: the folder of the run folders.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        parallel: runs at once on a device; None for what suits a CPU, which starts processes.
+        parallel: runs at once on a device; None chooses, and may start processes on a CPU.
         engine: `ray` spreads the runs over a cluster, `parallel` on each GPU.
 
     Raises:
-        NonFiniteLoss: a loss term became NaN or infinite; so of a single run, as all errors here.
+        RunsFailed: some of several runs failed; the others are done.
+        NonFiniteLoss: a loss term became NaN or infinite. This and the next two, like any other
+            exception of a run, are raised only if a single run was asked for.
         RunBusy: another process trains the run.
         RunDamaged: a run folder cannot be read.
-        RunsFailed: some of several runs failed; the others are done.
         NoCluster: Ray is not installed, or no cluster answers.
         KeyboardInterrupt: the user asked to stop; the same call goes on from there.
     """
@@ -97,39 +98,39 @@ def train(
         Job(config, folder, f"{number}/{len(folders)}")
         for number, (folder, config) in enumerate(folders.items(), 1)
     ]
-    left, done = _left(jobs)
-    start, unit = _engine(left, store, device, parallel, engine)
+    left, done = _unfinished(jobs)
+    train_all, unit = _choose_engine(left, store, device, parallel, engine)
     label = left[0].label if len(left) == 1 else f"{len(left)} runs"
     try:
         with stopping_gently(), track(label, sum(job.epochs for job in left), unit, done) as bar:
-            tally = Tally(bar, len(jobs))
-            start(tally)
+            progress = RunsProgress(bar, len(jobs))
+            train_all(progress)
     except KeyboardInterrupt:
         log(f"interrupted: {runs} keeps what was trained; the same command goes on from there")
         raise
-    tally.conclude()
+    progress.conclude()
     return [folder.path for folder in folders]
 
 
-def _engine(
+def _choose_engine(
     jobs: Sequence[Job], store: FeatureStore, device: str, parallel: int | None, name: str
-) -> tuple[Callable[[Tally], None], str]:
-    """Return what trains the runs, and what it counts."""
+) -> tuple[Callable[[RunsProgress], None], str]:
+    """Return what trains the runs, and the unit of its rate."""
     if name == "ray" and jobs:
         from avcil.incremental.launch.on_ray import train_on_ray
 
         return partial(train_on_ray, jobs, store, device, parallel or 1), "epochs"
     where = choose_device(device)
     count = max(1, min(parallel or suitable_processes(jobs, store, where), len(jobs)))
-    engine = train_in_processes if count > 1 else _train_in_turn
-    return partial(engine, jobs, store, Residency(where, processes=count)), "clips"
+    train_all = train_in_processes if count > 1 else _train_in_turn
+    return partial(train_all, jobs, store, Residency(where, processes=count)), "clips"
 
 
-def _left(jobs: Sequence[Job]) -> tuple[list[Job], int]:
-    """Return the runs that are not done, and how many epochs of them are."""
+def _unfinished(jobs: Sequence[Job]) -> tuple[list[Job], int]:
+    """Return the runs that are not finished, and how many of their epochs are."""
     left, epochs = [], 0
     for job in jobs:
-        results = job.standing()
+        results = job.results_so_far()
         if results is not None and results.complete:
             log(f"[{job.place}] {job.folder.path.name}: done before, {summary(results)}")
             continue
@@ -139,19 +140,20 @@ def _left(jobs: Sequence[Job]) -> tuple[list[Job], int]:
 
 
 def _train_in_turn(
-    jobs: Sequence[Job], store: FeatureStore, residency: Residency, tally: Tally
+    jobs: Sequence[Job], store: FeatureStore, residency: Residency, progress: RunsProgress
 ) -> None:
     for job in jobs:
         if asked_to_stop():
             raise KeyboardInterrupt
         try:
-            tally.finished(job, job.train(store, residency, tally.of(job)))
-        except AvcilError as error:
-            _let_go(error)
-            tally.failed(job, error)
+            progress.finished(job, job.train(store, residency, progress.bar_of(job)))
+        except Exception as error:  # whatever it is, the other runs are trained
+            raised = Raised.of(error)
+            _clear_frames(error)
+            progress.failed(job, raised)
 
 
-def _let_go(error: BaseException | None) -> None:
+def _clear_frames(error: BaseException | None) -> None:
     """Free what the frames of an error and of its causes hold: a run's clips and networks."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)

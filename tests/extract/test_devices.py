@@ -25,16 +25,18 @@ from avcil.cache.samples import write_sample
 from avcil.cache.schema import Storage
 from avcil.cache.storage.open import open_files
 from avcil.cache.verify import verify
+from avcil.cache.writer import CacheWriter
 from avcil.cli import app
 from avcil.commands.options import chosen_storage
 from avcil.extract.datasets import Clip, Dataset
 from avcil.extract.decode.decoders import decoding_bytes
 from avcil.extract.demo import CLASSES, DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
-from avcil.extract.devices import LocalCrew, encode_together
+from avcil.extract.devices import Processes, several
 from avcil.extract.encoders import load_encoder
 from avcil.extract.errors import EncoderError, EngineError, TooManyFailures, WorkersLost
-from avcil.extract.pipeline import extract, extract_with
+from avcil.extract.events import Shard, Workers
+from avcil.extract.pipeline import Summary, coordinate, extract
 from avcil.extract.plan import EncoderChoice, Plan, Settings
 from avcil.runtime.machine import cores
 
@@ -59,6 +61,10 @@ def local(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("local") / "c"
     extract(dataset, load_encoder("tiny", torch.device("cpu")), path, SETTINGS)
     return path
+
+
+def run(workers: Workers, plan: Plan) -> Summary:
+    return coordinate(workers, plan.dataset, plan.path, plan.settings)
 
 
 def broken(dataset: Dataset, count: int) -> Dataset:
@@ -105,14 +111,15 @@ def test_gpus_of_one_machine_share_its_cores_and_its_memory(
 ) -> None:
     plans = list[Plan]()
 
-    def crew(plan: Plan, devices: Sequence[str]) -> LocalCrew:
+    def processes(plan: Plan, devices: Sequence[str]) -> Processes:
         plans.append(plan)
-        return LocalCrew(plan, ["cpu"] * len(devices))
+        return Processes(plan, ["cpu"] * len(devices))
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr("avcil.extract.devices.LocalCrew", crew)
+    monkeypatch.setattr("avcil.extract.devices.Processes", processes)
     plan = Plan(dataset=dataset, encoder=TINY, path=tmp_path / "c", settings=SETTINGS)
-    encode_together(plan, "local", 2, workers=None)
+    with several(plan, "local", 2, workers=None) as workers:
+        run(workers, plan)
     (shared,) = (plan.settings for plan in plans)
     assert shared.workers == max(1, cores() // 2)
     assert decoding_bytes(shared.processes) == decoding_bytes() // 2
@@ -123,13 +130,13 @@ def test_two_processes_write_the_cache_that_one_writes(
     dataset: Dataset, local: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = Plan(dataset=dataset, encoder=TINY, path=tmp_path / "c", settings=SETTINGS)
-    summary = extract_with(LocalCrew(plan, TWO), plan)
+    summary = run(Processes(plan, TWO), plan)
     assert (summary.clips, summary.encoded, summary.failures) == (24, 24, {})
     told = capsys.readouterr().err
     assert sum(map(int, re.findall(r"cpu \(process [12]\): (\d+) clips", told))) == 24
     assert_same_clips(plan.path, local)
     assert not verify(plan.path).damages
-    assert extract_with(LocalCrew(plan, TWO), plan).encoded == 0
+    assert run(Processes(plan, TWO), plan).encoded == 0
 
 
 @pytest.mark.slow
@@ -137,11 +144,9 @@ def test_a_process_killed_in_the_middle_costs_nothing_but_time(
     dataset: Dataset, local: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = Plan(dataset=dataset, encoder=TINY, path=tmp_path / "c", settings=SETTINGS)
-    crew = LocalCrew(plan, TWO)
-    thread = when_written(
-        plan.path, 1, lambda: os.kill(crew._running[0].process.pid or 0, signal.SIGKILL)
-    )
-    summary = extract_with(crew, plan)
+    workers = Processes(plan, TWO)
+    thread = when_written(plan.path, 1, lambda: os.kill(workers.pid(0) or 0, signal.SIGKILL))
+    summary = run(workers, plan)
     thread.join()
     assert "SIGKILL); another goes on" in capsys.readouterr().err
     assert not list((tmp_path / "c").rglob("*.partial"))
@@ -155,11 +160,11 @@ def test_failures_of_all_processes_count_together(dataset: Dataset, tmp_path: Pa
     strict = replace(SETTINGS, max_failures=0.1, tolerated_failures=3)
     plan = Plan(dataset=broken(dataset, 6), encoder=TINY, path=tmp_path / "c", settings=strict)
     with pytest.raises(TooManyFailures, match="4 of 24 clips failed"):
-        extract_with(LocalCrew(plan, TWO), plan)
+        run(Processes(plan, TWO), plan)
     plan = replace(plan, settings=SETTINGS)
-    assert len(extract_with(LocalCrew(plan, TWO), plan).failures) == 6
+    assert len(run(Processes(plan, TWO), plan).failures) == 6
     plan = replace(plan, dataset=dataset, settings=replace(SETTINGS, retry_failed=True))
-    again = extract_with(LocalCrew(plan, TWO), plan)
+    again = run(Processes(plan, TWO), plan)
     assert (again.encoded, again.failures) == (6, {})
 
 
@@ -170,10 +175,10 @@ def test_errors_of_a_process_are_the_command_s(
     unknown = EncoderChoice("vgg", tmp_path)
     plan = Plan(dataset=dataset, encoder=unknown, path=tmp_path / "c", settings=SETTINGS)
     with pytest.raises(EncoderError, match="unknown encoder 'vgg'"):
-        extract_with(LocalCrew(plan, TWO), plan)
+        run(Processes(plan, TWO), plan)
     plan = replace(plan, encoder=TINY, path=local, settings=replace(SETTINGS, seconds=3))
     with pytest.raises(FingerprintMismatch, match=r"seconds 2.* in the cache, 3.* now"):
-        extract_with(LocalCrew(plan, TWO), plan)
+        run(Processes(plan, TWO), plan)
 
 
 @pytest.mark.slow
@@ -187,21 +192,21 @@ def test_a_second_run_into_the_cache_is_refused(dataset: Dataset, tmp_path: Path
         told.append(str(caught.value))
 
     thread = when_written(plan.path, 1, second)
-    extract_with(LocalCrew(plan, TWO), plan)
+    run(Processes(plan, TWO), plan)
     thread.join()
     assert told
 
 
 @pytest.mark.slow
 def test_processes_that_end_again_and_again_end_the_run(dataset: Dataset, tmp_path: Path) -> None:
-    class Doomed(LocalCrew):
-        def give(self, member: int, shards: list[int]) -> None:
-            super().give(member, shards)
-            os.kill(self._running[member].process.pid or 0, signal.SIGKILL)
+    class Doomed(Processes):
+        def give(self, worker: int, shards: Sequence[Shard], writer: CacheWriter) -> None:
+            super().give(worker, shards, writer)
+            os.kill(self.pid(worker) or 0, signal.SIGKILL)
 
     plan = Plan(dataset=dataset, encoder=TINY, path=tmp_path / "c", settings=SETTINGS)
     with pytest.raises(WorkersLost, match=r"3 processes ended at shard \d+, the last on cpu"):
-        extract_with(Doomed(plan, ["cpu"]), plan)
+        run(Doomed(plan, ["cpu"]), plan)
 
 
 # --- the command

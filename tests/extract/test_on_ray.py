@@ -23,7 +23,7 @@ from avcil.extract.demo import CLASSES, DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders import load_encoder
 from avcil.extract.errors import EngineError
-from avcil.extract.pipeline import extract, extract_with
+from avcil.extract.pipeline import coordinate, extract
 from avcil.extract.plan import EncoderChoice, Plan, Settings
 from avcil.runtime.cluster import NoCluster, joined
 
@@ -58,12 +58,12 @@ def assert_same_clips(one: Path | str, other: Path | str) -> None:
         assert np.array_equal(getattr(clips, name), getattr(expected, name)), name
 
 
-def members() -> list[int]:
+def workers_of_ray() -> list[int]:
     """Return the processes of our actors: Ray's scheduler, their parent, is a child of ours."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
-            if b"ray::RayMember" in (folder / "cmdline").read_bytes():
+            if b"ray::RayWorker" in (folder / "cmdline").read_bytes():
                 pid = int(folder.name)
                 if os.getpid() in (parent(pid), parent(parent(pid))):
                     found.append(pid)
@@ -80,7 +80,7 @@ def kill_one(path: Path | str, killed: list[int]) -> None:
     """Kill a worker as soon as two shards are written."""
     while len(open_files(path).names(RECORDS)) < 2:
         time.sleep(0.01)
-    killed.append(members()[0])
+    killed.append(workers_of_ray()[0])
     os.kill(killed[0], signal.SIGKILL)
 
 
@@ -88,7 +88,7 @@ def kill_one(path: Path | str, killed: list[int]) -> None:
 def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     dataset: Dataset, tmp_path: Path, s3: str, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from avcil.extract.on_ray import Cluster, RayCrew
+    from avcil.extract.on_ray import Actors, Cluster
 
     path = tmp_path / "c" if place == "disk" else f"{s3}/c"
     encoder = EncoderChoice("tiny", tmp_path)
@@ -97,7 +97,8 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
     thread = threading.Thread(target=kill_one, args=(path, killed))
     with joined():
         thread.start()
-        summary = extract_with(RayCrew(plan, Cluster.choose(members=2)), plan)
+        workers = Actors(plan, Cluster.choose(workers=2))
+        summary = coordinate(workers, plan.dataset, plan.path, plan.settings)
         thread.join()
     assert "another goes on" in capsys.readouterr().err
     assert killed

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -29,10 +30,10 @@ from avcil.extract.demo import CLASSES, DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.encoders.base import Encoder, Media
 from avcil.extract.errors import NoRoom, TooManyFailures
-from avcil.extract.pipeline import Tally, extract
+from avcil.extract.events import Encoded, Finished, Shard
+from avcil.extract.pipeline import extract
 from avcil.extract.plan import Settings
-from avcil.extract.worker import encode_shards
-from avcil.runtime.progress import track
+from avcil.extract.worker import Worker
 
 SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=2, shard_clips=4)
 SAMPLING = Sampling(seconds=2, visual_rate_hz=8, sample_rate=16_000)
@@ -257,10 +258,10 @@ def test_a_shard_is_written_while_the_next_is_encoded(few: Dataset) -> None:
                 second_begun.set()
             return super().encode(clips)
 
-    with track("testing", 10, "clips") as bar:
-        tally = Tally(SETTINGS, 10, bar)
-        encode_shards(few, Telling(), Slow(), [0, 1], SETTINGS, tally)
-    assert tally.encoded == 10
+    with closing(Worker(few, Telling(), SETTINGS)) as worker:
+        events = list(worker.encode([Shard(0, 5), Shard(1, 5)], cast(CacheWriter, Slow())))
+    assert events.count(Encoded(0)) == events.count(Encoded(1)) == 5
+    assert [event for event in events if isinstance(event, Finished)] == [Finished(0), Finished(1)]
 
 
 def test_an_error_of_the_writer_ends_the_run(few: Dataset) -> None:
@@ -272,8 +273,12 @@ def test_an_error_of_the_writer_ends_the_run(few: Dataset) -> None:
             raise CacheUnwritable("full")
 
     encoder = MeanEncoder()
-    with track("testing", 10, "clips") as bar, pytest.raises(CacheUnwritable, match=r"full"):
-        encode_shards(few, encoder, Full(), range(10), SETTINGS, Tally(SETTINGS, 10, bar))
+    shards = [Shard(number, 1) for number in range(10)]
+    with (
+        closing(Worker(few, encoder, SETTINGS)) as worker,
+        pytest.raises(CacheUnwritable, match="full"),
+    ):
+        list(worker.encode(shards, cast(CacheWriter, Full())))
     assert encoder.encoded == 2  # the second was under way
     assert not children(os.getpid())
 

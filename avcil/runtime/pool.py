@@ -1,0 +1,330 @@
+"""A pool of processes that work on tasks, one task at a time each.
+
+Decoding, extraction on several GPUs and parallel runs use it. Each process has a pipe to its parent
+and to nobody else, so the parent always knows who works on what. A process that is killed, crashes
+or takes too long costs its task only: the parent gets an event that says how it died, and starts
+another process for the next task. A process ends when its parent is gone, even by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from avcil.runtime.stopping import ask_to_stop, deaf_to_interrupts
+
+Send = Callable[[Any], None]
+"""Sends a message to the parent."""
+
+Work = Callable[[Any, Send], None]
+"""Does one task; called in the process, again and again."""
+
+# Not "fork": the caller runs torch's threads, whose locks a forked child would inherit held, and
+# CUDA does not survive a fork.
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something that the work on a task sent."""
+
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The task is done; the process waits for another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The task ended with an exception; the process waits for another one."""
+
+    error: Exception
+    trace: str
+    """The traceback, as Python prints it."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Raised:
+        """Describe an exception so that another process can read it."""
+        trace = "".join(traceback.format_exception(error))
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # whatever its own methods raise
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return cls(error, trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The process is gone, and the task with it."""
+
+    how: str
+    """The name of a signal, such as SIGKILL, or `exit status 1`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The task took too long; its process was killed."""
+
+
+Event = Message | Done | Raised | Died | TimedOut
+
+
+class Report(NamedTuple):
+    """An event, the worker that it comes from, and the task that it is about."""
+
+    worker: int
+    task: Any
+    event: Event
+
+
+@dataclass(slots=True)
+class _Process:
+    """A running process and its task."""
+
+    process: SpawnProcess
+    pipe: Connection
+    busy: bool = False
+    task: Any = None
+    deadline: float = float("inf")
+
+
+class Pool:
+    """Processes by number, from 0; a context manager that leaves none behind.
+
+    One thread may use a pool at a time, except for `wake`.
+    """
+
+    def __init__(
+        self,
+        setup: Callable[..., Work],
+        arguments: Sequence[tuple[Any, ...]],
+        *,
+        send: Callable[[Connection, Any], None] = Connection.send,
+        receive: Callable[[Connection], Any] = Connection.recv,
+        nested: bool = False,
+        grace_s: float = 0.0,
+    ) -> None:
+        """Describe the processes; each starts with its first task.
+
+        Args:
+            setup: returns what does the tasks; called in each process, before its first task.
+            arguments: arguments of `setup`, for each process.
+            send: writes a message to the pipe.
+            receive: reads what `send` wrote.
+            nested: whether the processes start processes of their own.
+            grace_s: with more than 0, SIGTERM and the end of the parent only ask a process to stop
+                (see `asked_to_stop`); so many seconds after its parent, it ends anyway.
+        """
+        self._setup, self._arguments, self._grace_s = setup, arguments, grace_s
+        self._send, self._receive = send, receive
+        self._daemon = not nested
+        self._running: dict[int, _Process] = {}
+        self._woken, self._waker = _CONTEXT.Pipe(duplex=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def idle(self) -> list[int]:
+        """The workers that have no task, running or not."""
+        return [number for number in range(len(self._arguments)) if number not in self.tasks]
+
+    @property
+    def tasks(self) -> dict[int, Any]:
+        """The tasks under way, by worker."""
+        return {number: each.task for number, each in self._running.items() if each.busy}
+
+    def pid(self, worker: int) -> int | None:
+        """Return the id of a worker's process, or None if it has not been started."""
+        running = self._running.get(worker)
+        return running.process.pid if running else None
+
+    def start(self, worker: int) -> None:
+        """Start a worker's process before its first task, if it is not running."""
+        running = self._running.get(worker)
+        if running is not None and running.process.is_alive():
+            return
+        self.kill(worker)
+        ours, theirs = _CONTEXT.Pipe()
+        arguments = (theirs, self._setup, self._arguments[worker], self._send, self._grace_s)
+        process = _CONTEXT.Process(target=_serve, args=arguments, daemon=self._daemon)
+        with deaf_to_interrupts():  # Ctrl-C reaches every process of a terminal: the parent decides
+            process.start()
+        theirs.close()  # or the pipe would stay open when the process has ended
+        self._running[worker] = _Process(process, ours)
+
+    def give(self, worker: int, task: Any, timeout_s: float = float("inf")) -> None:
+        """Give a task to an idle worker, in a new process if it has none.
+
+        Args:
+            worker: which.
+            task: anything that can be pickled.
+            timeout_s: seconds after which the process is killed, its start included.
+        """
+        self.start(worker)
+        running = self._running[worker]
+        running.busy, running.task = True, task
+        running.deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(ConnectionError):  # it died just now: `wait` finds out
+            running.pipe.send(task)
+
+    def wait(self, timeout_s: float = float("inf")) -> list[Report]:
+        """Wait for events of workers that have a task.
+
+        Returns early, maybe with nothing, after `timeout_s` seconds or when somebody calls `wake`.
+        """
+        deadlines = [each.deadline for each in self._running.values() if each.busy]
+        seconds = min([timeout_s, *(deadline - time.monotonic() for deadline in deadlines)])
+        pipes = [self._woken, *(each.pipe for each in self._running.values())]
+        ready = multiprocessing.connection.wait(
+            pipes, None if seconds == float("inf") else max(0.0, seconds)
+        )
+        while self._woken.poll():
+            self._woken.recv_bytes()
+        reports = []
+        for worker, running in list(self._running.items()):
+            busy, task = running.busy, running.task
+            event = self._event(worker, running.pipe in ready)
+            if event is not None and busy:
+                reports.append(Report(worker, task, event))
+        return reports
+
+    def _event(self, worker: int, readable: bool) -> Event | None:
+        running = self._running[worker]
+        if readable:
+            try:
+                event: Event = self._receive(running.pipe)
+            except (EOFError, OSError):  # OSError: in the middle of a message
+                return Died(self._reap(worker))
+            if isinstance(event, Done | Raised):
+                running.busy, running.task, running.deadline = False, None, float("inf")
+            return event
+        if time.monotonic() >= running.deadline:
+            self.kill(worker)
+            return TimedOut()
+        return None
+
+    def wake(self) -> None:
+        """Make `wait` return, from another thread."""
+        self._waker.send_bytes(b".")
+
+    def terminate(self) -> None:
+        """Send SIGTERM to every process that has a task; `wait` tells when it has ended."""
+        for worker in self.tasks:
+            self._running[worker].process.terminate()
+
+    def kill(self, worker: int) -> None:
+        """End a worker's process at once, whatever it does; its next task gets a new one."""
+        if worker in self._running:
+            self._running[worker].process.kill()
+            self._reap(worker)
+
+    def close(self) -> None:
+        """End all processes at once, whatever they do."""
+        for running in self._running.values():
+            running.process.kill()
+        for worker in list(self._running):
+            self._reap(worker)
+        self._woken.close()
+        self._waker.close()
+
+    def _reap(self, worker: int) -> str:
+        """Wait for the end of a process and return how it died."""
+        running = self._running.pop(worker)
+        running.process.join()
+        running.pipe.close()
+        return _how_it_died(running.process.exitcode or 0)
+
+
+def _how_it_died(code: int) -> str:
+    """Name the signal of a negative exit code, or give the exit status."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _serve(
+    pipe: Connection,
+    setup: Callable[..., Work],
+    arguments: tuple[Any, ...],
+    transport: Callable[[Connection, Any], None],
+    grace_s: float,
+) -> None:
+    """Do the tasks that come through the pipe, until nobody is at its other end."""
+    _end_with_parent(grace_s)
+    if grace_s:
+        signal.signal(signal.SIGTERM, ask_to_stop)
+
+    def send(event: Event) -> None:
+        try:
+            transport(pipe, event)
+        except ConnectionError:  # the parent is gone; a run may still write its resume point
+            ask_to_stop()
+
+    def send_content(content: Any) -> None:
+        send(Message(content))
+
+    work: Work | None = None
+    while True:
+        try:
+            task = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return
+        try:
+            work = work or setup(*arguments)
+            work(pickle.loads(task), send_content)
+            send(Done())
+        except Exception as error:
+            send(Raised.of(error))
+        except KeyboardInterrupt:  # how work ends that was asked to stop
+            return
+
+
+def _end_with_parent(grace_s: float) -> None:
+    """Make this process end when its parent has ended, by whatever means."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        ask_to_stop()
+        time.sleep(grace_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if sys.platform == "linux":
+        # The thread cannot run while C code hangs with the interpreter's lock. The kernel can: it
+        # sends a signal when the parent's end of this pipe is closed.
+        import fcntl
+
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+        number = signal.SIGTERM if grace_s else signal.SIGKILL
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, number)
+        flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
