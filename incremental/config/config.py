@@ -26,7 +26,11 @@ from avcil.incremental.options import DEFAULT_HEAD
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """Everything that decides a run's accuracy matrix, on one machine."""
+    """Everything that decides a run's accuracy matrix, on one machine.
+
+    Machines differ in what `precision = "auto"` means: it is resolved when a run begins and kept in
+    `results.json`, so a run that goes on elsewhere stays in its precision.
+    """
 
     dataset: str
     fingerprint: str

@@ -6,8 +6,9 @@ import errno
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from avcil.incremental.train.precision import autocast_type, suitable_threads
 from avcil.incremental.train.scenario import Curriculum
 from avcil.incremental.train.trainer import Trainer
 from avcil.runtime.device import made_current
-from avcil.runtime.progress import Bar
+from avcil.runtime.progress import Bar, log
 
 UNWRITABLE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -75,8 +76,25 @@ class Job:
             if results is None:
                 results = new_results(self.config, store, curriculum, residency.device)
                 self.folder.start(self.config, results)
-            with suitable_threads(self.config, store.encoding):
-                return Trainer(self.config, curriculum, self.folder, results, residency).run(bar)
+            config = self._in_its_precision(store, results, residency.device)
+            with suitable_threads(config, store.encoding):
+                return Trainer(config, curriculum, self.folder, results, residency).run(bar)
+
+    def _in_its_precision(
+        self, store: FeatureStore, results: Results, device: torch.device
+    ) -> Config:
+        """Return the configuration with `auto` resolved as it was when the run began.
+
+        A matrix of two precisions could be repeated on no machine.
+        """
+        here = _precision(self.config, store, device)
+        began: Any = results.versions.get("precision", here)
+        if began != here:
+            log(
+                f"[{self.place}] {self.folder.path.name}: goes on in {began}, as it began; a new "
+                f"run would compute in {here} here"
+            )
+        return replace(self.config, precision=began)
 
     @contextmanager
     def _machine_errors(self) -> Iterator[None]:
@@ -128,9 +146,13 @@ def new_results(
             "numpy": version("numpy"),
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "precision": "bf16" if autocast_type(config, encoding, device) else "fp32",
+            "precision": _precision(config, store, device),
         },
     )
+
+
+def _precision(config: Config, store: FeatureStore, device: torch.device) -> str:
+    return "bf16" if autocast_type(config, store.encoding, device) else "fp32"
 
 
 def summary(results: Results) -> str:

@@ -132,7 +132,9 @@ def _unfinished(jobs: Sequence[Job]) -> tuple[list[Job], int]:
     for job in jobs:
         results = job.results_so_far()
         if results is not None and results.complete:
-            log(f"[{job.place}] {job.folder.path.name}: done before, {summary(results)}")
+            precision = results.versions.get("precision", "unknown precision")
+            name = f"[{job.place}] {job.folder.path.name}"
+            log(f"{name}: done before in {precision}, {summary(results)}")
             continue
         left.append(job)
         epochs += len(results.correct) * job.config.epochs if results else 0

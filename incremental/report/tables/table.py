@@ -267,6 +267,9 @@ def _protocol_note(rows: Sequence[Row]) -> str:
         values = sorted({str(row.settings[name]) for row in rows if name in row.settings})
         if values:
             parts.append(f"{name} {'/'.join(values)}")
+    precisions = {run.results.versions.get("precision") for row in rows for run in row.runs}
+    if len(precisions) > 1:
+        parts.append(f"precision {'/'.join(sorted(each or 'unknown' for each in precisions))}")
     orders = len({class_order(run) for row in rows for run in row.runs})
     parts.append("one class order" if orders == 1 else f"{orders} class orders")
     return f"Protocol: {', '.join(parts)}."

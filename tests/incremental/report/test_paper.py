@@ -162,7 +162,7 @@ def test_caches_are_compared_method_by_method(
     assert cells["guided"] == ["80.00", "100.00"]
     assert cells["finetune"] == ["60.00", "80.00"]
     assert cells["mean of methods on all caches"] == ["70.00", "90.00"]
-    assert any("50% lies between caches (the features'), 50% between" in n for n in table.notes)
+    assert any("50% is due to the features, 50% to the methods" in n for n in table.notes)
 
 
 def test_the_best_published_and_the_best_rerun_figure_are_marked_apart(

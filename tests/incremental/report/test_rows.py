@@ -10,7 +10,9 @@ import pytest
 from avcil.incremental.report.labels import unsaid
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
-from avcil.incremental.runs.results import CacheIdentity, read_run
+from avcil.incremental.report.tables.table import benchmark_notes, overview
+from avcil.incremental.runs.facts import MethodFacts
+from avcil.incremental.runs.results import CacheIdentity, read_run, write_results
 
 MakeRun = Callable[..., Path]
 
@@ -100,3 +102,34 @@ def test_the_usual_value_is_left_out_of_labels_and_said_once(
         make_run(**settings)
     assert labels(tmp_path) == ["guided", "guided, batch_size=64", "guided, memory=20"]
     assert unsaid(found(tmp_path)[0].rows) == ["guided with batch_size=32, memory=60"]
+
+
+def test_runs_of_different_precisions_are_said(make_run: MakeRun, tmp_path: Path) -> None:
+    for seed, precision in enumerate(("fp32", "bf16")):
+        folder = make_run(seed=seed)
+        results = read_run(folder).results
+        results.versions["precision"] = precision
+        write_results(folder, results)
+    (note,) = [n for n in overview(found(tmp_path)[0]).notes if n.startswith("Protocol")]
+    assert "precision bf16/fp32" in note
+
+
+def test_an_upper_bound_is_what_its_run_says_and_not_what_it_is_called(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for method, upper_bound in (("jointly", False), ("oracle", True)):
+        folder = make_run(method)
+        results = read_run(folder).results
+        results.method = MethodFacts(title=method.title(), upper_bound=upper_bound)
+        write_results(folder, results)
+    make_run("joint")  # a folder of 0.1.0
+    rows = found(tmp_path)[0].rows
+    assert {row.method: row.competes for row in rows} == {
+        "jointly": True,
+        "oracle": False,
+        "joint": False,
+    }
+    notes = " ".join(benchmark_notes(found(tmp_path)[0]))
+    assert "oracle trains on all clips" in notes
+    assert "joint trains on all clips" in notes
+    assert "jointly trains" not in notes
