@@ -28,6 +28,7 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_docs_is_valid(command: str) -> None:
+    name: str | None
     name, *arguments = shlex.split(command, comments=True)
     known: Any = typer.main.get_command(app)
     context = known.make_context(name, [*arguments])
