@@ -19,7 +19,7 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="[RUNS]...",
-            help="Run folders, or folders that hold some.",
+            help="Run folders, or folders that contain some.",
             show_default="all below --runs",
         ),
     ] = None,
@@ -40,15 +40,18 @@ def report(
         typer.Option(help="Compare with targets instead: a CSV file, or `published`."),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Of --check, percentage points to both sides.")
+        float,
+        typer.Option(
+            min=0.0, help="For --check: largest difference allowed, in percentage points."
+        ),
     ] = 1.0,
 ) -> None:
     """Compare finished runs: tables, statistics, figures.
 
-    Runs that differ only in seed and class order make one row, with mean and deviation. Rows stand
-    in one table when they were trained on the same clips of one cache in tasks of the same sizes.
-    Runs that are damaged, unfinished or written by another version are named on standard error and
-    left out.
+    Runs that differ only in seed and class order make one row, with mean and standard deviation.
+    Rows share a table if they were trained on the same clips of one cache in tasks of the same
+    sizes. Runs that are damaged, unfinished or written by another version are named on standard
+    error and left out.
 
     Mean accuracy averages the accuracy after each task; average forgetting is how far earlier tasks
     fell below their best. Tables 1 to 4 of the paper are `methods`, `losses`, `modalities` and

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from avcil.commands.options import DATA, RUNS, find_cache
+from avcil.incremental.heads import HEADS
+from avcil.incremental.methods import METHODS
 from avcil.runtime.cluster import Engine
 
 
@@ -23,22 +25,31 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Methods, separated by commas, or `all`.  [default: guided]", show_default=False
+            help=f"Methods, separated by commas: {', '.join(METHODS)}, or `all` of these; or a "
+            "class of your own as `package.module:Class`.  [default: guided]",
+            show_default=False,
         ),
     ] = None,
     table: Annotated[
         str | None, typer.Option(help="All runs of a table: 1, 2, 3, 4, figure1 or figure3.")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="Head to train, default `guided`.")] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Head to train: {', '.join(HEADS)}, or `package.module:Class`.  "
+            "[default: that of the method, or else of the recipe]",
+            show_default=False,
+        ),
+    ] = None,
     modality: Annotated[str, typer.Option(help="`av`, `audio` or `visual`.")] = "av",
     recipe: Annotated[str, typer.Option(help="Training recipe.")] = "fast",
     tasks: Annotated[int | None, typer.Option(help="Number of tasks.")] = None,
     first_task: Annotated[
         int | None, typer.Option(help="Classes of the first task, where it differs.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs a task.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs per task.")] = None,
     few_shot: Annotated[
-        int | None, typer.Option(help="Training clips a class in every task but the first.")
+        int | None, typer.Option(help="Training clips per class in every task but the first.")
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Exemplars in all; several, separated by commas, to compare.")
@@ -46,7 +57,7 @@ def train(
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
     order_seed: Annotated[int | None, typer.Option(help="Shuffle the order of classes.")] = None,
     class_order: Annotated[
-        Path | None, typer.Option(help="File with the learning order, a class name a line.")
+        Path | None, typer.Option(help="File with the learning order, one class name per line.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of any setting; repeatable.")
@@ -56,7 +67,7 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Runs at once on a device.  [default: small runs on a CPU, one a core; else 1]",
+            help="Runs at once per device.  [default: small runs on a CPU, one per core; else 1]",
             show_default=False,
         ),
     ] = None,
@@ -70,17 +81,17 @@ def train(
 ) -> None:
     """Train heads on cached tokens, task by task.
 
-    Every method, seed and setting is a run of its own, kept in a folder below --runs. A run that is
-    done is not trained again; one that was interrupted goes on where it stopped. Ctrl-C writes down
-    where every run stands; the second Ctrl-C stops at once. A run that fails does not keep the
-    others from being trained (exit status 1).
+    Every combination of method, seed and setting is a run with its own folder below --runs. The
+    same command again skips finished runs and resumes interrupted ones. Ctrl-C saves the state of
+    every run and stops; a second Ctrl-C stops at once. If a run fails, the others are still
+    trained, and the exit status is 1.
 
     ```
     avcil train --dataset vs100              the paper's method, one seed
     avcil train --method guided,finetune,joint --seeds 0,1,2
     avcil train --method all --parallel 4    four runs at once on the GPU
     avcil train --table 1 --engine ray       runs spread over a cluster
-    avcil train --modality audio             the head hears but does not see
+    avcil train --modality audio             audio tokens alone
     avcil train --set losses.feature=0       without feature distillation
     avcil train --table 1 --dataset ave      every run of the paper's first table
     avcil train --memory 170,340,680         three sizes of memory
