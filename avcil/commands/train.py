@@ -41,7 +41,7 @@ def train(
         str | None,
         typer.Option(
             help=f"Head to train: {', '.join(HEADS)}; or package.module:Class.  "
-            "[default: of the method or recipe, usually guided]",
+            "[default: that of the method, or else of the recipe]",
             show_default=False,
         ),
     ] = None,

@@ -65,7 +65,7 @@ class AFC(Method):
     def after_task(
         self, network: Network, clips: Iterator[Batch], task: Task
     ) -> Mapping[str, Tensor]:
-        """Note how much the loss depends on each layer."""
+        """Return how much the loss depends on each layer."""
         return {"importance": layer_importance(network, clips, neighbourhood_loss)}
 
 

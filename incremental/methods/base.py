@@ -27,7 +27,7 @@ class Method(ABC):
 
     A method never loops over epochs, steps an optimiser, moves tensors or logs: the trainer does.
     Hyper-parameters are dataclass fields of the subclass, so a method is its own configuration. It
-    has no state: what it learns of a task lies in the network, which is saved and restored.
+    has no state: what it learns from a task is part of the network, which is saved and restored.
     """
 
     title: ClassVar[str] = ""
@@ -42,7 +42,7 @@ class Method(ABC):
     """How exemplars are chosen."""
     terms: ClassVar[Mapping[str, float]] = MappingProxyType({"ce": 1.0})
     """Default weight of each named loss term; `--set losses.NAME=WEIGHT` changes one. A method
-    without terms is in closed form: nothing is trained, `after_task` does all."""
+    without terms is in closed form: nothing is trained, and `after_task` does everything."""
     nearest_mean: ClassVar[bool] = False
     """Whether a clip goes to the class whose exemplars' mean is nearest to it, instead of to the
     largest logit."""
@@ -63,9 +63,9 @@ class Method(ABC):
     def reads(self) -> Reads:
         """Name the outputs of the previous task's network that `loss` reads, and of which clips.
 
-        They are computed once a task and kept, so less is better. `tokens` come with their mask,
-        `layers` as means over their tokens. Without any there is no such network. The network in
-        training gives tokens of the same clips alone.
+        They are computed once per task and kept in memory, so name no more than needed. `tokens`
+        come with their mask, `layers` as means over their tokens. If nothing is named, the previous
+        network is not run at all. The network in training gives tokens of the same clips only.
         """
         return {}
 
@@ -78,16 +78,16 @@ class Method(ABC):
         Args:
             batch: the clips; with paired replay the exemplars come last.
             new: outputs of the network in training.
-            old: outputs of the frozen network of the previous task, those that `reads` names; of
-                exemplars alone, the rows are fewer and stand for the last clips. None in the first
-                task.
+            old: outputs of the frozen network of the previous task, those that `reads` names;
+                outputs of exemplars only have fewer rows, which belong to the last clips. None in
+                the first task.
             task: the task in training.
         """
 
     def after_task(
         self, network: Network, clips: Iterator[Batch], task: Task
     ) -> Mapping[str, Tensor]:
-        """Look back at a finished task, and return notes for the next ones.
+        """Return notes on a finished task for the next ones.
 
         Args:
             network: the network at its best epoch, in evaluation mode.
@@ -95,6 +95,6 @@ class Method(ABC):
             task: the finished task.
 
         Returns:
-            tensors that the network shall keep; `loss` finds them as `old.notes`.
+            tensors to keep in the network; `loss` gets them as `old.notes`.
         """
         return {}

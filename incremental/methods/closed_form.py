@@ -28,13 +28,13 @@ class ClosedForm(Method):
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
-        """Return nothing: there is nothing to train."""
+        """Return no terms: nothing is trained."""
         return {}
 
     def after_task(
         self, network: Network, clips: Iterator[Batch], task: Task
     ) -> Mapping[str, Tensor]:
-        """Take in the clips of the task and solve anew."""
+        """Add the clips of the task and solve again."""
         classifier = network.classifier
         assert isinstance(classifier, MomentClassifier)
         for batch in clips:

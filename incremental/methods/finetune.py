@@ -1,4 +1,4 @@
-"""Fine-tuning: learn each task as if there were no other. The lower bound.
+"""Fine-tuning: train on each task alone. The lower bound.
 
 Source: Pian et al., AV-CIL, ICCV 2023, section 5.1.
 """

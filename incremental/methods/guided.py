@@ -32,8 +32,7 @@ class Guided(Method):
 
     temperature: float = 2.0
     cross_entropy: Literal["separated", "own-task", "joint"] = "separated"
-    """Who competes: new classes with each other and old ones with each other; the classes of each
-    task with each other; all classes."""
+    """Which classes share a softmax: the new ones, and the old ones; those of each task; or all."""
     feature: FeatureDistance = "tokens"
     """How features are compared: mean squared error of tokens or of their mean, mean cosine
     distance of tokens, or smooth L1 of tokens."""

@@ -1,4 +1,4 @@
-"""Joint training: at every task a new network on all classes so far. The upper bound.
+"""Joint training: in every task, a new network on all classes so far. The upper bound.
 
 Source: Pian et al., AV-CIL, ICCV 2023, section 5.1.
 """

@@ -1,4 +1,4 @@
-"""What rows are called: the method, and what is unusual among the rows of that name."""
+"""Names of rows: the method, and what is unusual among the rows of that name."""
 
 from __future__ import annotations
 

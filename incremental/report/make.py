@@ -41,7 +41,7 @@ def make_report(
         roots: run folders, or folders that hold some.
         form: how it is written.
         output: the file; None is standard output.
-        names: tables to write, or `all`. CSV, JSON and the page hold everything at any rate.
+        names: tables to write, or `all`. CSV, JSON and the page always contain everything.
         figures: a folder for all figures, and how they are written.
 
     Raises:

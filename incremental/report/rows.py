@@ -1,8 +1,8 @@
-"""Rows and benchmarks: what belongs together, and its mean and deviation.
+"""Rows and benchmarks: which runs belong together, and their mean and standard deviation.
 
-A row is all runs that differ in nothing but the seed and the class order: both are chance as far as
-a method is concerned, so both belong to the deviation. A benchmark is all rows that were measured
-on the same clips of one cache in the same tasks: only those may stand in one table.
+A row is all runs that differ only in seed and class order: both are random to a method, so both
+count in the standard deviation. A benchmark is all rows that were measured on the same clips of one
+cache in the same tasks: only these are compared in one table.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def summarise(values: Sequence[float]) -> Summary:
 Settings: TypeAlias = Mapping[str, Any]
 """A configuration without nesting: {"losses.kd": 1.0, "method.name": "guided", ...}."""
 Chance: TypeAlias = tuple[int, tuple[str, ...]]
-"""What tells the runs of a row apart: the seed and the order of the classes."""
+"""What distinguishes the runs of a row: the seed and the order of the classes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Row:
     runs: Sequence[Run]
     settings: Settings
     label: str = ""
-    """Method, and what tells this row from the others of its benchmark."""
+    """The method, and what distinguishes the row from the others of its benchmark."""
 
     @property
     def digest(self) -> str:
@@ -188,7 +188,7 @@ def class_order(run: Run) -> tuple[str, ...]:
 
 
 def chance(run: Run) -> Chance:
-    """Return what tells a run from the others of its row."""
+    """Return what distinguishes a run from the others of its row."""
     return int(run.config["seed"]), class_order(run)
 
 

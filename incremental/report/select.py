@@ -1,4 +1,4 @@
-"""Find the runs that a report may use, and say of every other one why it is left out."""
+"""Find the runs that a report can use, and the reason why each of the others is left out."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ class MethodFacts:
     title: str
     """Its name in tables."""
     upper_bound: bool = False
-    """Whether it sees what no competitor may; not ranked."""
+    """Whether it sees what no competitor may, and so is not ranked."""
     head: str = ""
     """Name of the head that it is made for; empty where it takes any."""
 

@@ -1,7 +1,7 @@
-"""What a run leaves behind: the accuracy matrix, its metrics, and the run folder. No torch here.
+"""Results of a run: the accuracy matrix, its metrics, and the run folder. No torch here.
 
 A run folder holds `config.json` (the resolved configuration), `results.json` (this module's
-`Results`), `metrics.jsonl` (one line an epoch) and the weights of each task.
+`Results`), `metrics.jsonl` (one line per epoch) and the weights of each task.
 
 Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
 """
@@ -9,14 +9,14 @@ Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from avcil.incremental.errors import RunDamaged
-from avcil.incremental.runs.facts import MethodFacts, facts_without_a_run
+from avcil.incremental.runs.facts import MethodFacts
 from avcil.runtime.files import replace_file
 
 FORMAT = 1
@@ -24,10 +24,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class AccuracyMatrix:
-    """Correct answers on the test clips of each task, after learning each task."""
+    """Correct predictions on the test clips of each task, after learning each task."""
 
     correct: Sequence[Sequence[int]]
-    """[k][i] for i <= k: clips of task i answered rightly after task k, among all classes seen."""
+    """[k][i] for i <= k: clips of task i correct after task k, among all classes seen."""
     total: Sequence[int]
     """[T] test clips of each task."""
 
@@ -115,7 +115,7 @@ class CacheIdentity:
 
 @dataclass(kw_only=True, slots=True)
 class Results:
-    """What is known of a run so far; lists grow by one entry a task."""
+    """Results of a run so far; lists grow by one entry per task."""
 
     cache: CacheIdentity
     tasks: list[list[str]]
@@ -134,9 +134,9 @@ class Results:
     """[k] spent on task k, evaluation included."""
     versions: dict[str, str] = field(default_factory=dict)
     method: MethodFacts | None = None
-    """What the method says of itself; `read_run` fills it in where an older version wrote none."""
+    """What the method says of itself; None in folders of version 0.1.0."""
     confusion: list[list[int]] = field(default_factory=list)
-    """[true class][class answered] test clips after the last task, classes in learning order."""
+    """[true class][predicted class] test clips after the last task, classes in learning order."""
     leak_free_total: list[int] = field(default_factory=list)
     """[T] test clips of each task that share no source video with a training clip."""
     leak_free_correct: list[list[int]] = field(default_factory=list)
@@ -210,8 +210,7 @@ def read_run(folder: Path) -> Run:
             raise RunDamaged(f"{folder} holds run format {found!r}, this version reads {FORMAT}")
         cache = CacheIdentity(**stored.pop("cache"))
         said = stored.pop("method", None)
-        method = MethodFacts(**said) if said else facts_without_a_run(_method_name(config))
-        results = Results(cache=cache, method=method, **stored)
+        results = Results(cache=cache, method=MethodFacts(**said) if said else None, **stored)
         _check(results)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, RunDamaged):
@@ -221,7 +220,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _check(results: Results) -> None:
-    """Refuse what no run writes and no report can count, by ValueError or TypeError."""
+    """Raise ValueError or TypeError for results that no run writes."""
     classes = [name for task in results.tasks for name in task]
     done = len(results.correct)
     leak_free = len(results.tasks) if results.leak_free_correct else len(results.leak_free_total)
@@ -241,11 +240,6 @@ def _check(results: Results) -> None:
     if wrong:
         raise ValueError(f"{', '.join(wrong)} does not fit {len(results.tasks)} tasks, {done} done")
     _ = results.matrix, results.leak_free  # check the counts themselves
-
-
-def _method_name(config: Mapping[str, Any]) -> str:
-    method = config.get("method")
-    return str(method.get("name", "")) if isinstance(method, dict) else ""
 
 
 def _names_a_method(facts: MethodFacts | None) -> bool:

@@ -89,6 +89,10 @@ def test_only_damaged_runs_are_no_runs_and_are_named(make_run: MakeRun, tmp_path
         {"leak_free_correct": [[5], [5, 5]], "leak_free_total": [5]},
         {"cache": {"fingerprint": None}},
         {"cache": {"clips": None}},
+        {"method": {"title": None, "upper_bound": False, "head": ""}},
+        {"method": {"title": "Mine", "upper_bound": 1, "head": ""}},
+        {"method": {"name": "mine"}},
+        {"method": "mine"},
     ],
     ids=str,
 )
