@@ -74,7 +74,7 @@ def deaf_to_interrupts() -> Iterator[None]:
 
     A Ctrl-C during the context takes effect in this process at its end.
     """
-    resource_tracker.ensure_running()  # started by multiprocessing itself, it would unblock interrupts
+    resource_tracker.ensure_running()  # multiprocessing would start it with interrupts unblocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zarr.storage import LocalStore
 
-from avcil.cache.errors import CacheBusy, CacheError, CacheUnreadable, CacheUnwritable
+from avcil.cache.errors import CacheBusy, CacheUnreadable, CacheUnwritable
 from avcil.cache.storage.base import LOCK, Files, Lock
 from avcil.runtime.files import FileLock, LockHeld, replace_file, sync_folder
 
@@ -122,7 +122,7 @@ def readable(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _ABSENT or isinstance(error, CacheError):
+        if error.errno in _ABSENT or error.errno is None:  # None: raised by zarr or by us
             raise
         if error.errno in (errno.EACCES, errno.EPERM):
             remedy = "ask its owner for access (`chmod -R a+rX` on the cache), or use another cache"
