@@ -1,4 +1,4 @@
-"""Tokens on disk: a Zarr v3 group that is written once, shard by shard, and read fast.
+"""Tokens on disk: a Zarr v3 group, written once, shard by shard.
 
 import avcil.cache
 

@@ -1,18 +1,18 @@
 """The errors that reading or writing a cache can raise.
 
 CacheError(AvcilError)
-├── CacheNotFound(FileNotFoundError)    no cache at this path
-├── SchemaMismatch(ValueError)          another format version, or not a cache of ours
-├── FingerprintMismatch(ValueError)     made by another encoder or with other settings
+├── CacheNotFound(FileNotFoundError)    there is no cache at this path
+├── SchemaMismatch(ValueError)          another format version, or not a cache
+├── FingerprintMismatch(ValueError)     made with another encoder or settings
 ├── ManifestMismatch(ValueError)        made for another list of clips
 ├── CacheIncomplete(ValueError)         some shards are not extracted yet
 ├── CacheBusy(BlockingIOError)          another process is writing it
 ├── CacheUnreadable(OSError)            no permission, or the file system gives an error
 ├── CacheUnwritable(OSError)            the disk is full, the folder read-only
-├── StoreUnreachable(ConnectionError)   a bucket is not there, or does not let us in
+├── StoreUnreachable(ConnectionError)   a bucket does not exist or denies access
 ├── NameRefused(ValueError)             a name that cannot be used, or two classes of one name
-├── SourceMissing(FileNotFoundError)    features to import are not where they should be
-├── DictionaryRefused(ValueError)       a published dictionary that is damaged or holds code
+├── SourceMissing(FileNotFoundError)    a file to import does not exist
+├── DictionaryRefused(ValueError)       a published dictionary is damaged or contains code
 ├── ShardMissing(FileNotFoundError)     a committed shard's file is gone
 └── ShardDamaged(ValueError)            a committed shard's bytes are wrong
 """
@@ -31,7 +31,7 @@ class CacheNotFound(CacheError, FileNotFoundError):
 
 
 class SchemaMismatch(CacheError, ValueError):
-    """The path holds another format version, or no cache of ours."""
+    """The path holds another format version, or is not a cache."""
 
 
 class FingerprintMismatch(CacheError, ValueError):
@@ -59,7 +59,7 @@ class CacheUnwritable(CacheError, OSError):
 
 
 class StoreUnreachable(CacheError, ConnectionError):
-    """The bucket of a URL is not there, does not answer, or does not let us in."""
+    """The bucket of a URL does not exist, does not answer, or denies access."""
 
 
 class NameRefused(CacheError, ValueError):
@@ -67,22 +67,22 @@ class NameRefused(CacheError, ValueError):
 
 
 class SourceMissing(CacheError, FileNotFoundError):
-    """Features to import are not where they should be."""
+    """A file to import does not exist."""
 
 
 class DictionaryRefused(CacheError, ValueError):
-    """A published dictionary is damaged, or holds code that we do not run."""
+    """A published dictionary is damaged, or contains code, which is never run."""
 
 
 class ShardMissing(CacheError, FileNotFoundError):
     """The file of a committed shard is gone."""
 
     what = ""
-    """The damage in a few words, without place and remedy."""
+    """The damage in a few words, without the file and the remedy."""
 
 
 class ShardDamaged(CacheError, ValueError):
     """The bytes of a committed shard are not those that were written."""
 
     what = ""
-    """The damage in a few words, without place and remedy."""
+    """The damage in a few words, without the file and the remedy."""

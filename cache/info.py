@@ -1,6 +1,6 @@
-"""What a cache is: provenance, counts, size, and a picture of its tokens.
+"""Describe a cache: its origin, counts and size, and a figure of its tokens.
 
-Shapes: B clips looked at; T tokens of D channels.
+Shapes: B plotted clips; T tokens of D channels.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PLOTTED_CLIPS = 200
 
 
 def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
-    """Return (name, value) lines: what made the cache, and how it lies on disk."""
+    """Return (name, value) lines: how the cache was made, and how it is stored."""
     encoding, header = store.encoding, store.header
     storage = header.storage
     encoder = printable(encoding.encoder)
-    weights = " (random weights: its figures say nothing)" if encoding.random_weights else ""
+    weights = " (random weights: its results are meaningless)" if encoding.random_weights else ""
     numbers = (
-        storage.numbers if storage.numbers == "float16" else f"int8, a scale a {storage.scales}"
+        storage.numbers if storage.numbers == "float16" else f"int8, one scale per {storage.scales}"
     )
     rounding = ", ".join(f"{name} {error:.1e}" for name, error in store.rounding().items())
     shared = shared_videos(store.manifest)
@@ -51,7 +51,7 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
 
 
 def _shape(tokens: int, width: int, rate: float) -> str:
-    return f"{tokens} x {width} a clip, {rate:g} Hz"
+    return f"{tokens} x {width} per clip, {rate:g} Hz"
 
 
 def _progress(store: FeatureStore) -> str:
@@ -60,7 +60,7 @@ def _progress(store: FeatureStore) -> str:
         f"{states[Status.STORED]} of {len(store)} with tokens",
         f"{states[Status.FAILED]} failed",
         f"{states[Status.WAITING]} not extracted yet",
-        f"{states[Status.REDO]} damaged, to be redone",
+        f"{states[Status.REDO]} damaged, to be extracted again",
     ]
     shown = [parts[0], *(part for part in parts[1:] if not part.startswith("0 "))]
     return f"{', '.join(shown)}; {store.header.shards} shards of {store.header.shard_clips}"
@@ -97,12 +97,12 @@ def counts(store: FeatureStore) -> list[tuple[str, dict[Split, int], int]]:
 
 
 def plot(store: FeatureStore, path: Path) -> None:
-    """Draw the statistics of some clips' tokens: norms, channels, time.
+    """Plot statistics of the tokens of some clips: norms, channels, time.
 
-    A dead or heavy channel, a padded track or a cut shows at once.
+    They show channels that are dead or very large, padded tracks and cuts.
 
     Raises:
-        CacheUnwritable: the file cannot be written, or its name says no kind of picture.
+        CacheUnwritable: the file cannot be written, or its name has no known ending.
     """
     from matplotlib.figure import Figure
 
@@ -121,15 +121,13 @@ def plot(store: FeatureStore, path: Path) -> None:
         line[0].hist(norms[valid], bins=60)
         line[0].set(title=f"{modality}: norms of tokens", xlabel="norm", ylabel="tokens")
         line[1].plot(np.sort(tokens[valid].std(axis=0))[::-1])
-        line[1].set(title="deviation of channels, sorted", xlabel="rank", ylabel="deviation")
+        line[1].set(title="standard deviation of channels, sorted", xlabel="rank", ylabel="std")
         total = np.where(valid, norms, 0).sum(axis=0)
         line[2].plot(total / np.maximum(valid.sum(axis=0), 1))
         line[2].set(title="mean norm over the clip", xlabel="token", ylabel="norm")
     title = _drawable(f"{store.header.dataset}, {store.encoding.encoder}: {len(rows)} clips")
     figure.suptitle(title, parse_math=False)
-    with writable(
-        path, elsewhere="name a file in a folder that is there and that you may write to"
-    ):
+    with writable(path, elsewhere="name a file in an existing folder that you may write to"):
         figure.savefig(path, dpi=120)
 
 
@@ -147,7 +145,7 @@ def _drawable(text: str) -> str:
 def _some(
     store: FeatureStore, modality: Modality, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return tokens [B, T, D] and which of them are no padding [B, T]."""
+    """Return tokens [B, T, D], and a mask [B, T] that is False for padding."""
     tokens = store.load_tokens(modality, rows).astype(np.float32)
     lengths = store.lengths[modality][rows]
     return tokens, np.arange(tokens.shape[1]) < lengths[:, None]

@@ -1,6 +1,6 @@
-"""Read a cache: its rows, and any selection of clips into one array.
+"""Read a cache: the list of clips, and the tokens of any of them.
 
-Shapes: N clips of the data set; B clips asked for.
+Shapes: N clips of the data set; B requested clips.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from avcil.cache.format.load import (
     unfinished_shards,
 )
 from avcil.cache.format.quantize import MODALITIES, ArraySpec, Modality
-from avcil.cache.format.shard_reader import Checksums, ShardFiles
+from avcil.cache.format.shard_reader import Checksums, ShardReader
 from avcil.cache.schema import Clips, Encoding, Manifest, Split
 from avcil.cache.storage.base import Files
 from avcil.cache.storage.open import open_files
@@ -39,7 +39,7 @@ class ArrayReader(Protocol):
     """Reads the clips of one array on disk."""
 
     def read(self, rows: NDArray[np.int64], out: NDArray[np.generic]) -> None:
-        """Fill `out` [B, ...] with the clips of `rows` [B], checked."""
+        """Read the clips of `rows` [B] into `out` [B, ...] and verify their checksums."""
 
 
 class FeatureStore:
@@ -62,9 +62,9 @@ class FeatureStore:
         self.lengths: dict[Modality, NDArray[np.int64]] = rows.lengths  # [N] each
         self._error = rows.error
         self.failures: dict[str, str] = rows.failures
-        """Why clips have no tokens, by clip id."""
+        """Reasons why clips have no tokens, by clip id."""
         self.notes: dict[str, str] = rows.notes
-        """What one must know about tokens, by clip id: that the clip had no sound, for example."""
+        """Remarks about tokens, by clip id, for example that the clip had no sound."""
 
     @classmethod
     def open(cls, path: Path | str, *, complete: bool = True) -> FeatureStore:
@@ -72,11 +72,12 @@ class FeatureStore:
 
         Args:
             path: a local folder, or a URL such as `s3://bucket/features.zarr`.
-            complete: refuse a cache whose extraction is not finished.
+            complete: raise CacheIncomplete if the extraction is not finished.
 
         Raises:
             CacheNotFound: there is none.
-            SchemaMismatch: it is no cache, or of another format version.
+            CacheUnreadable: the file system refuses to read it.
+            SchemaMismatch: it is not a cache, is of another format version, or has a bad header.
             CacheIncomplete: some clips are not extracted yet.
             ShardDamaged: a record or the list of clips is damaged.
         """
@@ -89,7 +90,7 @@ class FeatureStore:
         return cls(files, header, manifest, rows)
 
     def __reduce__(self) -> tuple[Callable[[str], FeatureStore], tuple[str]]:
-        """Open the cache again in the process that unpickles this, as worker processes do."""
+        """Reopen the cache in the process that unpickles this, such as a worker of a DataLoader."""
         return _open_partly, (self.where,)
 
     def __len__(self) -> int:
@@ -102,8 +103,8 @@ class FeatureStore:
         """Return the rows that have tokens, ascending.
 
         Args:
-            split: of this split alone.
-            labels: of these classes alone.
+            split: only rows of this split.
+            labels: only rows of these classes.
         """
         chosen = self.status == Status.STORED
         if split is not None:
@@ -117,16 +118,16 @@ class FeatureStore:
 
         Args:
             rows: [B] integers, in any order, repeats allowed.
-            out: arrays to fill, C-contiguous, for at least B clips; without it new ones are made.
-                Reused buffers are several times faster than fresh memory.
+            out: C-contiguous arrays to fill, for at least B clips; new ones by default. Reusing a
+                buffer is several times faster than allocating memory.
 
         Returns:
-            the clips in the order of `rows`: the first B of `out` if it is given.
+            the clips in the order of `rows`; views of the first B of `out` if given.
 
         Raises:
             IndexError: a row does not exist.
             CacheIncomplete: a clip has no tokens.
-            ShardMissing, ShardDamaged: its bytes are gone or not those that were written.
+            ShardMissing, ShardDamaged: its bytes are missing or differ from those written.
         """
         wanted = self._check_rows(rows)
         clips = self._empty(len(wanted)) if out is None else _first(out, len(wanted), self.encoding)
@@ -158,14 +159,14 @@ class FeatureStore:
         )
 
     def rounding(self) -> dict[Modality, float]:
-        """Return the relative error of what is stored, by modality: |stored - true| / |true|."""
+        """Return the relative rounding error by modality: |stored - true| / |true|."""
         return {
             modality: float(np.sqrt(sums[0] / sums[1])) if sums[1] else 0.0
             for modality, sums in ((name, each.sum(axis=0)) for name, each in self._error.items())
         }
 
     def describe(self, row: int) -> str:
-        """Name a clip in a message."""
+        """Return a description of a clip for messages."""
         shard = row // self.header.shard_clips
         return f"clip {self.manifest.ids[row]!r} (row {row}, shard {shard})"
 
@@ -215,7 +216,7 @@ class FeatureStore:
     def read_stored(
         self, modality: Modality, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.generic], ...]:
-        """Return what lies on disk for the clips of `rows` [B]: tokens, or numbers and scales."""
+        """Return the stored arrays of the clips `rows` [B]: tokens, or int8 values and scales."""
         specs = self.header.arrays[modality]
         stored = tuple(np.empty((len(rows), *spec.tail), spec.dtype) for spec in specs)
         for reader, array in zip(self._readers[modality], stored, strict=True):
@@ -235,10 +236,10 @@ def _reader(
     describe: Callable[[int], str],
 ) -> ArrayReader:
     if is_plain(files, header, spec) and files.folder is not None:
-        return ShardFiles(files.folder, header, spec, checksums[spec.name], describe)
-    from avcil.cache.format.zarr_reader import ZarrRuns
+        return ShardReader(files.folder, header, spec, checksums[spec.name], describe)
+    from avcil.cache.format.zarr_reader import ZarrReader
 
-    return ZarrRuns(files, spec, checksums[spec.name], describe)
+    return ZarrReader(files, spec, checksums[spec.name], describe)
 
 
 def _check_complete(where: str, header: Header, rows: Rows) -> None:
@@ -246,7 +247,7 @@ def _check_complete(where: str, header: Header, rows: Rows) -> None:
     if left:
         raise CacheIncomplete(
             f"{where} is not finished: {header.shards - len(left)} of {header.shards} shards are "
-            "written; run `avcil extract` again, it goes on where it stopped"
+            "written; run `avcil extract` again to resume"
         )
 
 

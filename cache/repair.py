@@ -1,6 +1,6 @@
-"""Mark what `verify` found damaged, so that the next extraction redoes those clips alone.
+"""Mark damaged clips, so that the next extraction redoes only those.
 
-Lost metadata of arrays is written again: everything in it stands in the header.
+Lost metadata of arrays is restored from the header.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHECKSUM_BYTES = 4
 
 
 def verify_and_repair(path: Path | str) -> Report:
-    """Verify a cache, then mark its damaged clips; nothing is changed where all is well.
+    """Verify a cache, then mark its damaged clips; an intact cache is not changed.
 
     Raises:
         CacheBusy: another process is writing it.
@@ -64,7 +64,7 @@ def verify_and_repair(path: Path | str) -> Report:
 
 
 def _without_metadata(files: Files, header: Header) -> list[str]:
-    """Name the arrays whose metadata is gone or cannot be read; `verify` does the small ones."""
+    """List the arrays without valid metadata, except the small ones, which `verify` checks."""
     specs = [spec.name for each in header.arrays.values() for spec in each]
     return [name for name in (*LISTING, *specs) if not _is_array(files.read(f"{name}/{ROOT}"))]
 
@@ -78,7 +78,7 @@ def _is_array(raw: bytes | None) -> bool:
 
 
 def _restore(files: Files, header: Header, names: list[str]) -> None:
-    """Write metadata again from the header; the chunks stay as they are."""
+    """Restore metadata from the header; the chunks stay as they are."""
     specs = {spec.name: spec for each in header.arrays.values() for spec in each}
     for name in names:
         files.delete(f"{name}/{ROOT}")
@@ -104,7 +104,7 @@ def _mark(files: Files, report: Report) -> None:
 
 
 def _make_small(files: Files, header: Header) -> bool:
-    """Make the small arrays again whose metadata is gone; tell whether there were any."""
+    """Create small arrays whose metadata is lost; return whether there were any."""
     gone = [name for name in PER_SHARD if open_small(files, header, name) is None]
     for name in gone:
         files.delete(f"{name}/{ROOT}")
@@ -113,7 +113,7 @@ def _make_small(files: Files, header: Header) -> bool:
 
 
 def _fill_small(files: Files, header: Header) -> None:
-    """Write the small arrays of all shards from their records."""
+    """Restore the small arrays of all shards from the records."""
     for shard in recorded_shards(files.names(RECORDS)):
         record = read_record(files, header, shard)
         if record is not None:
@@ -121,7 +121,7 @@ def _fill_small(files: Files, header: Header) -> None:
 
 
 def _mark_shard(files: Files, header: Header, shard: int, damages: list[Damage]) -> None:
-    """Give a shard a record that lists its damaged clips; without a good clip, none at all."""
+    """Mark the damaged clips in a shard's record; delete the record if no clip is intact."""
     try:
         record = read_record(files, header, shard)
     except ShardDamaged:

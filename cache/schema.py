@@ -35,9 +35,9 @@ class Encoding:
     fingerprint: str
     """Hash of the weights used and of every preprocessing setting."""
     precision: str = "fp32"
-    """In which the tokens were computed, before they were rounded to be stored."""
+    """Precision in which the tokens were computed, before they were rounded for storage."""
     random_weights: bool = False
-    """True where the encoder was never trained: reports must say so beside every figure."""
+    """Whether the encoder was never trained: reports must say so beside every result."""
     visual_tokens: int
     """Tv: visual tokens of a clip of nominal length."""
     visual_width: int
@@ -47,24 +47,24 @@ class Encoding:
     tokens_per_frame: int = 1
     """Visual tokens of one frame; Tv is a multiple of it."""
     visual_rate_hz: float
-    """Frames that became visual tokens, a second."""
+    """Encoded video frames per second."""
     audio_rate_hz: float
     seconds: float
-    """Nominal length of a clip."""
+    """Nominal length of a clip, in seconds."""
     unit_norm: tuple[str, ...] = ()
-    """Modalities whose tokens the encoder promises to have norm 1."""
+    """Modalities whose tokens are guaranteed to have norm 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Storage:
-    """How numbers lie on disk. The writer chooses, the reader follows."""
+    """How numbers are stored on disk."""
 
     numbers: Numbers = "float16"
     """int8 halves the size, at 30 to 80 times the rounding error of float16."""
     scales: Scales = "channel"
-    """What shares one int8 scale: one channel of a whole clip, or 64 channels of a token."""
+    """Which values share an int8 scale: one channel of a clip, or 64 channels of a token."""
     compression: Compression = "none"
-    """zstd saves 6 to 9 % of float16 tokens, and reading is many times slower."""
+    """zstd makes float16 tokens 6 to 9 % smaller, and reading many times slower."""
 
     def __post_init__(self) -> None:
         """Refuse unknown choices."""
@@ -130,12 +130,12 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """What an encoder gives for one clip; t <= Tv and s <= Ta."""
+    """The output of an encoder for one clip; t <= Tv and s <= Ta."""
 
     visual: NDArray[np.floating]  # [t, Dv]
     audio: NDArray[np.floating]  # [s, Da]
     note: str = ""
-    """What one must know about them, such as that the clip had no sound."""
+    """A remark about the tokens, for example that the clip had no sound."""
 
 
 @dataclass(frozen=True, slots=True)

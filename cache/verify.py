@@ -1,6 +1,6 @@
-"""Read a whole cache and name what is damaged; mark it, so that extraction redoes just that.
+"""Read a whole cache and report all damage.
 
-Shapes: B clips of one block; T tokens of D channels.
+Shapes: B clips that are checked together; T tokens of D channels.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ NORM_TOLERANCE = {"float16": 0.01, "int8": 0.05}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """One thing that is wrong."""
+    """One kind of damage to a clip, or to a shard or array as a whole."""
 
     shard: int
-    row: int | None = None  # None: not of one clip
+    row: int | None = None  # None: not about a single clip
     clip: str = ""
     array: str
     what: str
@@ -52,26 +52,27 @@ class Damage:
 
 @dataclass(kw_only=True, slots=True)
 class Report:
-    """What `verify` found."""
+    """The result of `verify`."""
 
     header: Header
     clips: int = 0
-    """Clips that were read, with or without tokens."""
+    """Number of clips that were checked, with or without tokens."""
     unfinished: list[int] = field(default_factory=list)
-    """Shards that are not extracted yet, which is no damage."""
+    """Shards that are not extracted yet, which does not count as damage."""
     damages: list[Damage] = field(default_factory=list)
 
 
 def verify(path: Path | str) -> Report:
-    """Read everything and check it.
+    """Check a whole cache.
 
-    Checked: that header, list of clips and records are those that were written; each clip's
-    checksums; that tokens are finite, zero after the clip's length and, where the encoder promises
-    it, of norm 1; that lengths and states agree with the records.
+    Checks that header, list of clips and records are those that were written; the checksums of each
+    clip; that tokens are finite, zero after the clip's length and of norm 1 if the encoder
+    guarantees it; and that the arrays of lengths and status agree with the records.
 
     Raises:
         CacheNotFound, SchemaMismatch, ShardDamaged: the header, an array's metadata or the list of
-            clips is unusable, so that nothing else can be told.
+            clips cannot be used, so that nothing else can be checked.
+        CacheUnreadable: the file system refuses to read a file.
     """
     files = open_files(path)
     header = read_header(files)
@@ -98,7 +99,7 @@ def verify(path: Path | str) -> Report:
 
 
 def _records(files: Files, report: Report) -> tuple[Rows, list[Record]]:
-    """Read the records that can be read."""
+    """Read the intact records; the others are reported as damage."""
     rows, records = empty_rows(report.header), []
     for shard in recorded_shards(files.names(RECORDS)):
         try:
@@ -113,7 +114,7 @@ def _records(files: Files, report: Report) -> tuple[Rows, list[Record]]:
 
 
 def open_small(files: Files, header: Header, name: str) -> zarr.Array[Any] | None:
-    """Open an array of one number a clip, or return None where its metadata is gone or damaged."""
+    """Open an array of one number a clip, or return None if its metadata is lost."""
     try:
         with readable(files.where):
             array = zarr.open_array(files.store, path=name, mode="r")
@@ -131,7 +132,7 @@ def _check_small(
     truth = (record.lengths["visual"], record.lengths["audio"], record.status)
     for (name, array), expected in zip(arrays.items(), truth, strict=True):
         if array is None:
-            continue  # told once for all shards
+            continue  # reported once for all shards
         try:
             with readable(str(array.store_path)):
                 found = np.asarray(array[span.start : span.stop])
@@ -155,7 +156,7 @@ def _check_shard(store: FeatureStore, record: Record) -> Iterator[Damage]:
 def _check_block(
     store: FeatureStore, modality: Modality, rows: NDArray[np.int64]
 ) -> Iterator[Damage]:
-    """Check clips together, and one by one where that fails."""
+    """Check clips together; if that fails, one by one to find the damaged ones."""
     try:
         stored = store.read_stored(modality, rows)
     except (ShardDamaged, ShardMissing) as error:
@@ -185,7 +186,7 @@ def _check_values(
     quantize.decode(stored, store.header.storage, tokens)
     for row, clip in zip(rows.tolist(), tokens, strict=True):
         if store.status[row] == Status.FAILED:
-            continue  # NaN throughout, which its checksum has shown
+            continue  # all NaN, as its checksum has confirmed
         what = _check_clip(store, modality, clip, int(store.lengths[modality][row]))
         if what:
             yield row, what
@@ -194,7 +195,7 @@ def _check_values(
 def _check_clip(
     store: FeatureStore, modality: Modality, clip: NDArray[np.float16], length: int
 ) -> str:
-    """Return what is wrong with a clip's tokens [T, D], or nothing."""
+    """Return what is wrong with a clip's tokens [T, D], or an empty text."""
     if not 1 <= length <= len(clip):
         return f"its length is {length}, not 1..{len(clip)}"
     if not _finite(clip):
@@ -206,10 +207,10 @@ def _check_clip(
     norms = np.linalg.norm(clip[:length].astype(np.float32), axis=1)
     worst = float(norms[np.abs(norms - 1).argmax()])
     if abs(worst - 1) > NORM_TOLERANCE[store.header.storage.numbers]:
-        return f"a token has norm {worst:.3f}, the encoder promises 1"
+        return f"a token has norm {worst:.3f}, the encoder guarantees 1"
     return ""
 
 
 def _finite(clip: NDArray[np.float16]) -> bool:
-    """Look at exponents, five times as fast as np.isfinite of float16."""
+    """Check the exponents, which is five times as fast as np.isfinite on float16."""
     return not bool(((clip.view(np.uint16) & 0x7C00) == 0x7C00).any())

@@ -1,8 +1,8 @@
-"""Write a cache shard by shard, so that a killed process loses the shard it was at and no more.
+"""Write a cache shard by shard, so that a killed process loses only its current shard.
 
-Order of a commit: the shard's files of every array (each written beside and renamed by Zarr),
-fsync, then the record. A shard without a record is not there, whatever files it has. In a bucket
-each file is one upload, and nothing else differs.
+A commit writes the shard's files of every array (Zarr writes a temporary file and renames it),
+calls fsync, and then writes the record. A shard without a record does not exist, whatever files it
+has. In a bucket each file is one upload; the rest is the same.
 
 Shapes: N clips of the data set; S clips of a shard; t, s tokens of a clip.
 """
@@ -41,7 +41,7 @@ from avcil.cache.format.load import (
 )
 from avcil.cache.format.mismatch import check_same, check_same_clips
 from avcil.cache.format.quantize import MODALITIES
-from avcil.cache.format.shard_builder import Block
+from avcil.cache.format.shard_builder import ShardBuilder
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Encoding, Failure, Manifest, Storage, Tokens
 from avcil.cache.storage.base import LOCK, Files, Lock
@@ -66,19 +66,19 @@ class CacheWriter:
         shard_clips: int | None = None,
         storage: Storage | None = None,
     ) -> CacheWriter:
-        """Create a cache, or go on with the one at this path.
+        """Create a cache, or resume the one at this path.
 
         Args:
-            path: a local folder, whose parents are made, or a URL such as s3://bucket/name.zarr.
+            path: a local folder, created with its parents if needed, or a URL such as s3://bucket/name.zarr.
             manifest: the clips.
-            encoding: what makes their tokens.
-            shard_clips: clips a shard; left out, that of the cache or a suitable one.
-            storage: how numbers lie on disk; left out, that of the cache or float16.
+            encoding: the encoder of their tokens.
+            shard_clips: clips per shard; by default that of the cache, or a suitable number.
+            storage: how numbers are stored; by default as in the cache, or float16.
 
         Raises:
-            StoreUnreachable: the bucket of a URL is not there, or does not let us in.
+            StoreUnreachable: the bucket of a URL does not exist, or denies access.
             SchemaMismatch: another format version or another layout, or not a cache.
-            FingerprintMismatch: the cache was made by another encoder or with other settings.
+            FingerprintMismatch: the cache was made with another encoder or other settings.
             ManifestMismatch: it was made for other clips.
             CacheBusy: another process is writing it.
             CacheUnwritable: the disk is full or the folder read-only.
@@ -104,9 +104,9 @@ class CacheWriter:
 
     @classmethod
     def join(cls, path: Path | str) -> CacheWriter:
-        """Write shards of a cache that another process has opened, and for which it holds the lock.
+        """Write shards of a cache that another process has opened and locked.
 
-        Two that join must not write one shard at a time; one after the other does no harm.
+        Two joined processes must not write the same shard at the same time.
 
         Raises:
             CacheError: see `FeatureStore.open`.
@@ -127,7 +127,7 @@ class CacheWriter:
         self.close()
 
     def close(self) -> None:
-        """Let other processes write the cache."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.release()
 
@@ -138,12 +138,12 @@ class CacheWriter:
 
     @property
     def shard_clips(self) -> int:
-        """Return the number of clips a shard; the last may have fewer."""
+        """Return the number of clips per shard; the last shard may have fewer."""
         return self._header.shard_clips
 
     @property
     def clip_bytes(self) -> int:
-        """Return what the tokens of one clip take on disk, uncompressed."""
+        """Return the size of one clip's tokens on disk, uncompressed."""
         return sum(spec.chunk_bytes for specs in self._header.arrays.values() for spec in specs)
 
     @property
@@ -152,11 +152,11 @@ class CacheWriter:
         return dict(self._rows.failures)
 
     def pending(self) -> list[int]:
-        """Return the shards that are not written, or hold clips to redo, ascending."""
+        """Return the shards that are not written or contain clips to redo, ascending."""
         return unfinished_shards(self._header, self._rows)
 
     def retry_failed(self) -> None:
-        """Make the clips that failed pending again; on disk nothing changes until a commit."""
+        """Mark failed clips as pending; nothing changes on disk until a commit."""
         self._rows.status[self._rows.status == Status.FAILED] = Status.REDO
         self._rows.failures.clear()
 
@@ -173,16 +173,16 @@ class CacheWriter:
         """Write a whole shard, then its record.
 
         Args:
-            shard: which.
-            tokens: one a row of `rows(shard)`; or, of a shard of which only some clips must be
-                redone, one a row of `todo(shard)`, and the others are kept. Each is read once, so
-                it may be a sequence that makes its items when asked.
+            shard: index of the shard.
+            tokens: one item per row of `rows(shard)`, or one per row of `todo(shard)` to keep the
+                other clips as they are. Each item is read once, so the sequence may compute its
+                items on access.
 
         Raises:
             ValueError: the number of tokens, or the shape of one, is wrong.
             CacheUnwritable: the disk is full or the folder read-only; written shards stay.
-            CacheBusy: this process was not heard of for so long that another took over.
-            ShardMissing, ShardDamaged: a clip to keep cannot be read.
+            CacheBusy: the lease has expired, and another process has taken it.
+            ShardMissing, ShardDamaged: a clip that is kept cannot be read.
         """
         rows, todo = self.rows(shard), self.todo(shard)
         if len(tokens) not in (len(rows), len(todo)):
@@ -192,26 +192,26 @@ class CacheWriter:
             )
         if self._lock is not None:
             self._lock.check()
-        block = Block(self._header, shard)
+        builder = ShardBuilder(self._header, shard)
         new = list(rows) if len(tokens) == len(rows) else todo
-        self._keep(block, sorted(set(rows) - set(new)))
+        self._copy_stored(builder, sorted(set(rows) - set(new)))
         for i, row in enumerate(new):
-            block.put(row - rows.start, self._manifest.ids[row], tokens[i])
+            builder.add(row - rows.start, self._manifest.ids[row], tokens[i])
         with writable(self._files.where, safe=self.shards - len(self.pending())):
-            self._write(block)
-            record = block.record()
+            self._write(builder)
+            record = builder.record()
             self._files.write(record_key(shard), dump_record(record))
         self._enter(record)
 
     def sweep(self) -> None:
-        """Remove what processes that joined left behind when they died; none may be writing."""
+        """Remove temporary files of joined processes that died; none may be writing."""
         self._files.sweep()
 
     def refresh(self, shard: int) -> None:
-        """Take notice of a shard that a process which joined may have written.
+        """Read the record of a shard that a joined process may have written.
 
         Raises:
-            CacheBusy: this process was not heard of for so long that another took over.
+            CacheBusy: the lease has expired, and another process has taken it.
         """
         if self._lock is not None:
             self._lock.check()
@@ -219,42 +219,42 @@ class CacheWriter:
         if record is not None:
             self._enter(record)
 
-    def _keep(self, block: Block, kept: list[int]) -> None:
-        """Take clips, by row, from the shard as it lies on disk, checked."""
+    def _copy_stored(self, builder: ShardBuilder, kept: list[int]) -> None:
+        """Add the clips of rows `kept` as they are stored on disk, after checking them."""
         if not kept:
             return
-        rows, first = self._rows, self._header.rows(block.shard).start
+        rows, first = self._rows, self._header.rows(builder.shard).start
         store = FeatureStore(self._files, self._header, self._manifest, rows)
         for row in kept:
             clip = self._manifest.ids[row]
             if rows.status[row] == Status.FAILED:
-                block.fail(row - first, clip, rows.failures[clip])
+                builder.add_failure(row - first, clip, rows.failures[clip])
                 continue
             stored = {name: store.read_stored(name, np.array([row])) for name in MODALITIES}
-            block.keep(
+            builder.add_stored(
                 row - first,
                 {name: tuple(array[0] for array in arrays) for name, arrays in stored.items()},
                 {name: int(rows.lengths[name][row]) for name in MODALITIES},
                 {name: rows.error[name][row] for name in MODALITIES},
             )
             if clip in rows.notes:
-                block.note(clip, rows.notes[clip])
+                builder.add_note(clip, rows.notes[clip])
 
     def _enter(self, record: Record) -> None:
         for row in self._header.rows(record.shard):
             self._rows.failures.pop(self._manifest.ids[row], None)
         add_record(self._rows, self._header, record)
 
-    def _write(self, block: Block) -> None:
-        span = self.rows(block.shard)
-        for name, content in block.arrays().items():
+    def _write(self, builder: ShardBuilder) -> None:
+        span = self.rows(builder.shard)
+        for name, content in builder.arrays().items():
             open_for_writing(self._files, name)[span.start : span.stop] = content
             ending = "/0" * (content.ndim - 1)
-            self._files.sync(name, f"c/{block.shard}{ending}")
+            self._files.sync(name, f"c/{builder.shard}{ending}")
 
 
 def open_for_writing(files: Files, name: str) -> zarr.Array[Any]:
-    """Open an array that stores every chunk; by itself Zarr leaves out those of fill value.
+    """Open an array so that every chunk is stored, also those that hold only the fill value.
 
     Raises:
         SchemaMismatch: its metadata is gone or damaged.
@@ -269,7 +269,7 @@ def open_for_writing(files: Files, name: str) -> zarr.Array[Any]:
 
 
 def _lock(files: Files) -> Lock:
-    """Take the lock of what is a cache, or empty, or not there yet."""
+    """Take the lock of a cache, an empty folder, or a path that does not exist yet."""
     if _holds_other_files(files):
         raise SchemaMismatch(
             f"{files.where} holds other files: give the path of a cache or a new one"
@@ -278,7 +278,7 @@ def _lock(files: Files) -> Lock:
 
 
 def _holds_other_files(files: Files) -> bool:
-    """Tell a folder of someone's from a cache; a kill before the lock leaves an empty `status`."""
+    """Return whether the folder is not a cache; a kill before locking leaves an empty `status`."""
     names = files.names("")
     if not names or files.read(LOCK) is not None:
         return False

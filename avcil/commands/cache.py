@@ -1,4 +1,4 @@
-"""`avcil cache`: look at caches, check, import and export them."""
+"""`avcil cache`: inspect, verify, import and export caches."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ app = typer.Typer(
     name="cache",
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Look at a cache of tokens, check, import and export it.",
+    help="Inspect, verify, import and export caches of tokens.",
 )
 
 CACHE = Annotated[
     str | None,
     typer.Option(
-        "--cache", help="The cache, a folder or URL.  [default: of --dataset]", show_default=False
+        "--cache",
+        help="Folder or URL of the cache.  [default: that of --dataset]",
+        show_default=False,
     ),
 ]
 DATASET = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="Data set whose cache is meant; may be left out where there is one.",
+        help="Data set whose cache to use; not needed if there is only one.",
         show_default=False,
     ),
 ]
@@ -39,7 +41,7 @@ NAMED_CLIPS = 5
 
 
 Target = Literal["h5", "npz", "safetensors"]
-"""Files that a cache can be exported to."""
+"""File formats that a cache can be exported to."""
 
 
 @app.command()
@@ -49,12 +51,12 @@ def info(
     data: DATA = Path("data"),
     plot: Annotated[
         Path | None,
-        typer.Option(help="Draw the tokens' statistics into this file.", show_default=False),
+        typer.Option(help="Save a figure of token statistics to this file.", show_default=False),
     ] = None,
 ) -> None:
-    """Show what made a cache, how many clips of each class and split it has, and what failed.
+    """Show how a cache was made, its clips per class and split, and the failed clips.
 
-    Works on a cache whose extraction is not finished, too.
+    Also works while the extraction is not finished.
 
     ```
     avcil cache info --dataset ave
@@ -77,7 +79,7 @@ def info(
         typer.echo(printable(f"note: {clip}: {note}"))
     if plot is not None:
         draw(store, plot)
-        typer.echo(f"drawn into {plot}")
+        typer.echo(f"figure saved to {plot}")
 
 
 def _table(store: FeatureStore) -> str:
@@ -107,15 +109,16 @@ def verify(
     dataset: DATASET = None,
     data: DATA = Path("data"),
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mark damaged clips to be extracted again.")
+        bool, typer.Option("--repair", help="Mark damaged clips for extraction.")
     ] = False,
 ) -> None:
-    """Read a whole cache and name every damaged shard and clip.
+    """Read a whole cache and list every damaged shard and clip.
 
-    Checks checksums, shapes, lengths, states, finite values, norms where the encoder promises
-    them, and that the list of clips is the one that was extracted. Nothing is changed without
-    `--repair`; with it, `avcil extract` run again redoes the damaged clips and no other.
-    Exit status: 0 all is well, or `--repair` has marked what is not; 1 there is damage.
+    Checks the list of clips, and for each clip its checksums, shape, length and status, that its
+    tokens are finite and, for encoders with normalized output, that their norm is 1. Only
+    `--repair` changes anything: it marks damaged clips, and `avcil extract` then redoes only those.
+
+    Exit status: 0 no damage, or `--repair` has marked it; 1 damage was found.
 
     ```
     avcil cache verify --dataset ave
@@ -178,31 +181,33 @@ def _remedy(damages: list[Damage], repaired: bool) -> str:
 
 @app.command(name="import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="Folder of the features.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder with the features.", show_default=False)],
     dataset: Annotated[
         str, typer.Option(help="Name of the data set: ave, ks, vs100.", show_default=False)
     ],
-    origin: Annotated[
-        Literal["avcil"], typer.Option("--from", help="Layout of the folder.")
-    ] = "avcil",
+    origin: Annotated[Literal["avcil"], typer.Option("--from", help="Layout of FOLDER.")] = "avcil",
     splits: Annotated[
         Path | None,
-        typer.Option(help="Folder of the lists of clips.  [default: FOLDER]", show_default=False),
+        typer.Option(help="Folder with the lists of clips.  [default: FOLDER]", show_default=False),
     ] = None,
     cache: Annotated[
         str | None,
-        typer.Option(help="The cache.  [default: DATA/DATASET/features.zarr]", show_default=False),
+        typer.Option(
+            help="Folder or URL of the cache.  [default: DATA/DATASET/features.zarr]",
+            show_default=False,
+        ),
     ] = None,
     data: DATA = Path("data"),
     numbers: NUMBERS = None,
     compression: COMPRESSION = None,
 ) -> None:
-    """Copy AV-CIL's released features into a cache, so that methods compare on the same tokens.
+    """Copy AV-CIL's released features into a cache, to compare methods on the same tokens.
 
-    FOLDER has `audio_pretrained_feature/`, `visual_pretrained_feature/` and the three dictionaries
-    of clips, as published. No pickled code is run, and a file of 20 GB does not need its memory.
-    Interrupted, the same command goes on where it stopped.
-    Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some clips have no features.
+    FOLDER holds `audio_pretrained_feature/`, `visual_pretrained_feature/` and the three
+    dictionaries of clips, as published. Code in pickles is never run, and large files are not read
+    into memory. If interrupted, run the same command again to resume.
+
+    Exit status: 0 done, 1 error, 2 wrong usage, 3 done, but some clips have no features.
 
     ```
     avcil cache import --from avcil downloads/AVE --dataset ave
@@ -226,23 +231,23 @@ def import_(
 
 @app.command()
 def export(
-    output: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
     to: Annotated[
         Target | None,
-        typer.Option(help="Kind of file.  [default: by its name]", show_default=False),
+        typer.Option(help="File format.  [default: from the file name]", show_default=False),
     ] = None,
     split: Annotated[
         Literal["train", "val", "test"] | None,
-        typer.Option(help="Of this split alone.", show_default=False),
+        typer.Option(help="Only clips of this split.", show_default=False),
     ] = None,
     cache: CACHE = None,
     dataset: DATASET = None,
     data: DATA = Path("data"),
 ) -> None:
-    """Write a cache into one file for other trainers: HDF5, npz or safetensors.
+    """Export a cache to one file for other programs: HDF5, npz or safetensors.
 
-    The file has `visual` [clips, tokens, channels] and `audio`, their lengths, `label`, `split`
-    and `id`, for the clips that have tokens.
+    The file contains `visual` and `audio` [clips, tokens, channels], their lengths, `label`,
+    `split` and `id` of all clips that have tokens.
 
     ```
     avcil cache export ave.h5 --dataset ave
@@ -262,6 +267,6 @@ def _target(output: Path) -> Target:
     ending = output.suffix.removeprefix(".")
     if ending not in get_args(Target):
         raise typer.BadParameter(
-            f"cannot tell the kind of {output.name}; give --to {'|'.join(get_args(Target))}"
+            f"unknown file format {ending!r}: give --to {'|'.join(get_args(Target))}"
         )
     return cast(Target, ending)

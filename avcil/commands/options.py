@@ -1,24 +1,18 @@
-"""Where things lie on a user's disk."""
+"""Options that several commands share, and the paths they stand for."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    pass
-
-from pathlib import Path
-from typing import TYPE_CHECKING
+from avcil.errors import AvcilError
+from avcil.runtime.cluster import Engine
 
 if TYPE_CHECKING:
     from avcil.cache.schema import Storage
-
-
-from avcil.errors import AvcilError
-from avcil.runtime.cluster import Engine
 
 DATA = Annotated[
     Path, typer.Option("--data", envvar="AVCIL_DATA", help="Folder of clips, splits and caches.")
@@ -27,23 +21,23 @@ RUNS = Annotated[Path, typer.Option("--runs", envvar="AVCIL_RUNS", help="Folder 
 
 
 class NoCache(AvcilError, FileNotFoundError):
-    """There is no cache where one was looked for, or more than one."""
+    """No cache was found, or more than one."""
 
 
 def cache_path(data: Path, dataset: str) -> Path:
-    """Return where the cache of a data set lies unless --cache says otherwise."""
+    """Return the path of a data set's cache, unless --cache gives another."""
     return data / dataset / "features.zarr"
 
 
 def new_cache(cache: str | None, data: Path, dataset: str) -> Path | str:
-    """Return the folder or URL that --cache names for writing, or the folder of the data set."""
+    """Return the folder or URL of the cache to write: --cache, or that of the data set."""
     if cache is None:
         return cache_path(data, dataset)
     return cache if "://" in cache else Path(cache)
 
 
 def find_cache(cache: Path | str | None, data: Path, dataset: str | None) -> Path | str:
-    """Return the cache that --cache, --dataset, or the only one on disk points to.
+    """Return the cache given by --cache or --dataset, or the only one on disk.
 
     Raises:
         NoCache: there is none, or several to choose from.
@@ -79,7 +73,7 @@ Compression = Literal["none", "zstd"]
 NUMBERS = Annotated[
     Numbers | None,
     typer.Option(
-        help="int8 halves the size and loses precision.  [default: of the cache, or float16]",
+        help="int8 halves the size, with less precision.  [default: of the cache, or float16]",
         show_default=False,
     ),
 ]
@@ -88,7 +82,7 @@ NUMBERS = Annotated[
 COMPRESSION = Annotated[
     Compression | None,
     typer.Option(
-        help="zstd saves little and reads slowly.  [default: of the cache, or none]",
+        help="zstd saves little space and is slow to read.  [default: of the cache, or none]",
         show_default=False,
     ),
 ]
@@ -97,9 +91,9 @@ COMPRESSION = Annotated[
 def chosen_storage(
     path: Path | str, numbers: Numbers | None, compression: Compression | None
 ) -> Storage | None:
-    """Return what was asked for, or None where nothing was: then the cache decides.
+    """Return the requested storage, or None if no option was given.
 
-    Of what was not asked for, the cache at this path decides as well, if there is one.
+    An option that was not given is that of the cache at this path, if there is one.
     """
     if numbers is None and compression is None:
         return None
@@ -127,7 +121,7 @@ GPUS = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="So many GPUs together, a process each.  [default: one; ray: all of the cluster]",
+        help="Number of GPUs, one process each.  [default: one; ray: all of the cluster]",
         show_default=False,
     ),
 ]
@@ -135,5 +129,5 @@ GPUS = Annotated[
 
 ENGINE = Annotated[
     Engine,
-    typer.Option(help="local: this machine; ray: a Ray cluster (extra `ray`), see extraction.md."),
+    typer.Option(help="local: this machine; ray: a Ray cluster (needs the extra `ray`)."),
 ]

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster."""
+"""Connect to a Ray cluster."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class NoCluster(AvcilError, ConnectionError):
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the cluster of this machine or of RAY_ADDRESS; where none is, start one here.
+    """Connect to the Ray cluster of this machine or of RAY_ADDRESS, or start one here.
 
-    One that was started here ends with the context.
+    A cluster that was started here is shut down at the end of the context.
 
     Raises:
         NoCluster: Ray is not installed, or nothing answers at RAY_ADDRESS.
@@ -37,7 +37,7 @@ def joined() -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
     address = os.environ.get("RAY_ADDRESS", "")
     try:
-        _knock(address)
+        _check_address(address)
         ray.init(address="auto", **quiet)
     except OSError as error:
         if address:
@@ -52,8 +52,8 @@ def joined() -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raise OSError at once where HOST:PORT does not answer; Ray itself tries for minutes."""
+def _check_address(address: str) -> None:
+    """Raise OSError if HOST:PORT does not answer; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()

@@ -1,8 +1,8 @@
-"""Files that survive a kill: replaced in one step, and locked by one process at a time.
+"""Atomic replacement of files, and locks between processes.
 
-A reader, or a kill, meets the old content or the new one, whole. A lock is dropped by the kernel
-when its process dies. The lock file's content names the holder, for the message only: what counts
-is the advisory lock, so the file that a killed process leaves behind is in nobody's way.
+A reader sees either the old or the new content of a file, also after a kill. The kernel releases a
+lock when its process dies. The content of a lock file names the holder, for messages only: the
+advisory lock decides, so the file that a killed process leaves behind blocks nobody.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import BinaryIO, Self
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Replace a file in one step, durably; the umask says who may read it, as of any other file.
+    """Replace a file atomically and durably, with the permissions that the umask gives.
 
-    What a kill leaves behind is one `.NAME.partial`, which the next write takes over.
+    A kill leaves at most one `.NAME.partial`, which the next write overwrites.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -36,7 +36,7 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Flush the names in a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -48,7 +48,7 @@ _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 class LockHeld(Exception):
-    """Another live process has the lock; the text names it."""
+    """Another running process holds the lock; the text names it."""
 
 
 class FileLock:
@@ -60,11 +60,11 @@ class FileLock:
 
     @classmethod
     def acquire(cls, path: Path) -> Self:
-        """Take the lock at once.
+        """Take the lock without waiting.
 
         Raises:
-            LockHeld: another live process has it.
-            OSError: the file cannot be written, or its file system knows no locks.
+            LockHeld: another running process holds it.
+            OSError: the file cannot be written, or its file system does not support locks.
         """
         file = path.open("a+b")
         try:
@@ -90,7 +90,7 @@ class FileLock:
         os.write(self._file.fileno(), json.dumps(owner).encode())
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -106,7 +106,7 @@ class FileLock:
 
 
 def _forget_in_child() -> None:
-    """Close the locks that a forked child inherits: it would hold them after its parent's death."""
+    """Release inherited locks in a forked child, which would hold them after its parent's death."""
     for lock in tuple(_held):
         lock.release()
 
@@ -120,4 +120,4 @@ def _holder(file: BinaryIO) -> str:
         owner = json.loads(file.read())
         return f"process {owner['pid']} on {owner['host']}"
     except (ValueError, LookupError, TypeError):
-        return "another process"  # it has the lock, but has not signed yet
+        return "another process"  # it holds the lock, but has not written its name yet

@@ -1,4 +1,4 @@
-"""What this process may use: of its machine, or of the container or cluster job it runs in."""
+"""Memory and cores that this process may use, on its machine, in a container or cluster job."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Memory:
 
     total: int
     free: int
-    """What may still be allocated; cached files give way."""
+    """Memory that can still be allocated, including the page cache."""
 
 
 def host_memory() -> Memory:
-    """Return what the machine has, or less where a control group says so."""
+    """Return the memory of the machine, or the lower limit of a control group."""
     machine, groups = _machine(), control_groups()
     return Memory(min(machine.total, groups.total), min(machine.free, groups.free))
 
@@ -33,16 +33,16 @@ def _machine() -> Memory:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:  # not Linux: half of what is there, since nothing portable tells what is free
+    except OSError:  # not Linux: half of the memory, since no portable call returns what is free
         return Memory(total, total // 2)
     fields = dict(line.split(":") for line in lines)
     return Memory(total, int(fields["MemAvailable"].split()[0]) * 1024)
 
 
 def control_groups(listed: Path = LISTED, mounted: Path = MOUNTED) -> Memory:
-    """Return what the control groups around this process leave, of version 1 or 2.
+    """Return the limits of the control groups (version 1 or 2) that contain this process.
 
-    The group of a process may have no limit of its own, and the job around it one.
+    The group of a process may be unlimited while an enclosing group, such as a job, is limited.
     """
     found = [Memory(UNLIMITED, UNLIMITED)]
     for version, group in _groups_around("memory", listed, mounted):
@@ -76,7 +76,7 @@ def _memory_of(group: Path, files: tuple[str, str], cached: str) -> Memory:
     try:
         limit, used = (int((group / name).read_text()) for name in files)
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no group, or one without a limit, which reads "max"
+    except (OSError, ValueError):  # no group, or an unlimited one, which reads "max"
         return Memory(UNLIMITED, UNLIMITED)
     return Memory(limit, limit - used + int(stat[cached]))
 
@@ -84,8 +84,8 @@ def _memory_of(group: Path, files: tuple[str, str], cached: str) -> Memory:
 def cores(listed: Path = LISTED, mounted: Path = MOUNTED) -> int:
     """Return how many processor cores this process may keep busy, at least one.
 
-    A cluster binds a job to some of the machine's cores; a container gets a share of their time,
-    and threads beyond it stop each other.
+    A cluster binds a job to some cores of the machine; a container gets a share of their time, and
+    threads beyond that share slow each other down.
     """
     try:
         found = [float(len(os.sched_getaffinity(0)))]
@@ -104,6 +104,6 @@ def _quota(version: Literal[1, 2], group: Path) -> float:
             files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
             texts = [(group / name).read_text() for name in files]
         quota, period = map(int, texts)
-    except (OSError, ValueError):  # no group, or one without a limit, which reads "max"
+    except (OSError, ValueError):  # no group, or an unlimited one, which reads "max"
         return math.inf
-    return quota / period if quota > 0 else math.inf  # version 1 says -1 for no limit
+    return quota / period if quota > 0 else math.inf  # version 1 has -1 for no limit

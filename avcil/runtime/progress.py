@@ -1,6 +1,6 @@
 """Progress of long jobs: a live bar on a terminal, plain lines everywhere else.
 
-Everything goes to standard error, so that standard output carries results only. rich is imported
+Everything goes to standard error, so that standard output contains only results. rich is imported
 when the first bar or message is shown.
 """
 
@@ -39,29 +39,29 @@ _listener: Callable[[str], None] | None = None
 
 
 def pass_on(listener: Callable[[str], None] | None) -> None:
-    """Let messages of this process go to `listener`, where another process shows them."""
+    """Send the messages of this process to `listener`, for another process to show."""
     global _listener
     _listener = listener
 
 
 class Bar(Protocol):
-    """What a job tells about its progress."""
+    """Interface through which a job reports its progress."""
 
     def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
         """Add finished units.
 
         Args:
             amount: units.
-            note: replaces the text of the bar, unless empty.
-            items: what was handled for them, where the rate counts something finer than units.
+            note: new text beside the bar, unless empty.
+            items: number of items in these units, if the rate counts items.
         """
 
     def skip(self, amount: int) -> None:
-        """Add units that an earlier process did, which say nothing about speed."""
+        """Add units that an earlier process finished, which do not count for the rate."""
 
 
 class _LiveBar:
-    """A bar of rich, redrawn in place."""
+    """A progress bar of rich, redrawn in place."""
 
     def __init__(self, label: str, meter: _Meter) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -122,7 +122,7 @@ class _LineBar:
 
 
 class _Meter:
-    """Counts what this process did; what an earlier one did is done too, but gives no rate."""
+    """Counts finished units. Those that an earlier process finished do not count for the rate."""
 
     def __init__(self, total: int, unit: str, done: int) -> None:
         self.total, self.done, self._unit = total, done, unit
@@ -158,10 +158,10 @@ def track(label: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
     """Show the progress of a job.
 
     Args:
-        label: what the job is.
-        total: its units.
-        unit: what the rate counts: the units, or the `items` that `advance` is told of.
-        done: units that an earlier process did.
+        label: name of the job.
+        total: number of units.
+        unit: name of what the rate counts: units, or the `items` passed to `advance`.
+        done: number of units that an earlier process finished.
     """
     make = _LiveBar if sys.stderr.isatty() else _LineBar
     bar = make(label, _Meter(total, unit, done))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish, which a long job grants where nothing is lost."""
+"""Ctrl-C and SIGTERM as a request, which a long job follows at its next safe point."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def ask_to_stop(*_: object) -> None:
 
 
 def asked_to_stop() -> bool:
-    """Tell whether the job should save what it has and raise KeyboardInterrupt."""
+    """Return whether the job should save its state and raise KeyboardInterrupt."""
     return _wished.is_set()
 
 
 @contextmanager
 def stopping_gently() -> Iterator[None]:
-    """Within the context, let the first Ctrl-C or SIGTERM only ask; the second stops at once.
+    """Make the first Ctrl-C or SIGTERM a request to stop; the second stops immediately.
 
-    Signals reach the main thread alone, so in any other the context changes nothing.
+    Only the main thread receives signals, so in other threads the context has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,7 +43,7 @@ def stopping_gently() -> Iterator[None]:
 
 @contextmanager
 def no_interrupt_lost() -> Iterator[None]:
-    """Raise a Ctrl-C again at the end: there are libraries that swallow it while they load."""
+    """Raise KeyboardInterrupt again at the end, as some libraries swallow it while they load."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -70,11 +70,11 @@ def _ask_or_stop(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that Ctrl-C never reaches, not even while they import: they inherit this.
+    """Start processes that ignore Ctrl-C, even while they import: they inherit the signal mask.
 
-    A Ctrl-C that comes meanwhile reaches this process at the end of the context.
+    A Ctrl-C during the context takes effect in this process at its end.
     """
-    resource_tracker.ensure_running()  # when multiprocessing starts it, it lets interrupts through
+    resource_tracker.ensure_running()  # multiprocessing would start it with interrupts unblocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

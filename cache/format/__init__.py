@@ -1,1 +1,1 @@
-"""Format 1 of a cache: where bytes lie and what they mean."""
+"""Format 1 of a cache: its files and their content."""

@@ -1,4 +1,4 @@
-"""Where things lie in a cache, and its header: what the root's zarr.json says.
+"""The files of a cache, its header and its records.
 
     features.zarr/
       zarr.json                 header, in the attribute `avcil`; written last when a cache is made
@@ -9,13 +9,13 @@
         records/00000.json      what shard 0 holds; a shard counts as written once this file exists
         lock                    held while a process writes
 
-Records and lock lie in an array's folder because Zarr readers list groups, not arrays: in the
-root, zarr-python warns about every file that it does not know.
+Records and lock are in the folder of an array because Zarr readers list groups, not arrays: in the
+root, zarr-python would warn about every file that it does not know.
 
-A record is written after its shard and before anything counts. It has the state, the lengths and
-the checksums of every clip, and the reasons of failures. The checksums are those of the clips'
-bytes before compression: a shard that is intact but is not the one that was committed (a copy of
-another, an older version) is found out as well.
+A record is written after its shard, and only then does the shard exist. It holds the status, the
+lengths and the checksums of every clip, and the reasons for failures. The checksums are those of
+the clips' bytes before compression, so they also reveal a shard that is intact but is not the one
+that was committed (a copy of another, an older version).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RESTORE = "restore it from a copy, or extract again into another path with --cac
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """Everything about a cache except its rows; made once, never changed."""
+    """Everything about a cache except its rows. Never changes."""
 
     dataset: str
     classes: tuple[str, ...]
@@ -59,7 +59,7 @@ class Header:
 
     @property
     def shards(self) -> int:
-        """Return how many shards the clips fill."""
+        """Number of shards."""
         return math.ceil(self.clips / self.shard_clips)
 
     def rows(self, shard: int) -> range:
@@ -74,7 +74,7 @@ class Header:
 
 
 def default_shard_clips(clips: int) -> int:
-    """Return how many clips a shard takes; a small cache has several, so a kill loses little."""
+    """Return the number of clips per shard; a small cache has small shards, to lose little."""
     return min(128, max(8, math.ceil(clips / 16)))
 
 
@@ -96,11 +96,11 @@ def parse_header(raw: bytes, where: str) -> Header:
     """Read the root's zarr.json.
 
     Raises:
-        SchemaMismatch: it is no cache of ours, of another format version, or damaged.
+        SchemaMismatch: it is not a cache, is of another format version, or is damaged.
     """
     attributes = _attributes(raw, where)
     if attributes is None:
-        raise SchemaMismatch(f"{where} is no cache of avcil: give the path of a features.zarr")
+        raise SchemaMismatch(f"{where} is not a cache of avcil: give the path of a features.zarr")
     found = attributes.pop("format", None)
     if found != FORMAT:
         raise SchemaMismatch(
@@ -114,12 +114,12 @@ def parse_header(raw: bytes, where: str) -> Header:
 
 
 def is_unfinished(raw: bytes, where: str) -> bool:
-    """Tell whether this zarr.json is the bare group that stands before the header is written."""
+    """Return whether this zarr.json is the empty group that precedes the header."""
     return _attributes(raw, where) is None and json.loads(raw).get("attributes") == {}
 
 
 def is_cache(raw: bytes) -> bool:
-    """Tell whether this zarr.json is the header of a cache, whatever its version."""
+    """Return whether this zarr.json is the header of a cache of any format version."""
     try:
         return _attributes(raw, "") is not None
     except SchemaMismatch:
@@ -179,17 +179,17 @@ def _check_values(described: Header | Encoding) -> None:
 
 
 class Status(IntEnum):
-    """State of a clip, in the array `status`."""
+    """Status of a clip, in the array `status`."""
 
-    WAITING = 0  # not extracted: what Zarr gives where nothing was written
+    WAITING = 0  # not extracted yet; also the fill value of the array
     STORED = 1
-    FAILED = 2  # no tokens, for a reason in the record
-    REDO = 3  # its bytes were found damaged: extract it again
+    FAILED = 2  # has no tokens; the record holds the reason
+    REDO = 3  # found damaged, to be extracted again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """What one shard holds, clip by clip."""
+    """The content of one shard, clip by clip."""
 
     shard: int
     status: list[int]
@@ -199,15 +199,15 @@ class Record:
     error: dict[Modality, list[list[float]]]
     """By modality and clip: sum of squared rounding errors and sum of squared values."""
     notes: dict[str, str] = field(default_factory=dict)
-    """By id, what one must know about tokens; left out of the file where there are none."""
+    """Remarks about tokens, by id; left out of the file if there are none."""
 
     def redo(self) -> list[int]:
-        """Return the positions in the shard whose clips wait to be extracted again."""
+        """Return the positions in the shard of the clips to be extracted again."""
         return [i for i, status in enumerate(self.status) if status == Status.REDO]
 
 
 def record_key(shard: int) -> str:
-    """Return where a shard's record lies."""
+    """Return the key of a shard's record."""
     return f"{RECORDS}/{shard:05d}.json"
 
 
@@ -223,7 +223,7 @@ _RECORD_FILE = re.compile(
 
 
 def dump_record(record: Record) -> bytes:
-    """Return the record's file: the record and the checksum of its canonical JSON."""
+    """Return the file of a record: the record and the checksum of its canonical JSON."""
     # not asdict: its deep copies took 2.3 of the 3.0 s in which 479 records were read
     values = {
         each.name: getattr(record, each.name)
@@ -238,7 +238,7 @@ def parse_record(raw: bytes, header: Header, shard: int, where: str) -> Record:
     """Read a record's file.
 
     Raises:
-        ShardDamaged: the file is damaged, or not that of this shard.
+        ShardDamaged: the file is damaged, or belongs to another shard.
     """
     found = _RECORD_FILE.fullmatch(raw)
     if found is None:

@@ -17,8 +17,8 @@ from avcil.cache.format.quantize import MODALITIES, Modality
 from avcil.cache.schema import Failure, Tokens
 
 
-class Block:
-    """The clips of one shard; a clip that is not put has failed."""
+class ShardBuilder:
+    """The clips of one shard. A clip that is never added counts as failed."""
 
     def __init__(self, header: Header, shard: int) -> None:
         self.shard = shard
@@ -36,8 +36,8 @@ class Block:
         self._notes: dict[str, str] = {}
         self._error = {name: np.zeros((count, 2)) for name in MODALITIES}
 
-    def put(self, position: int, clip: str, tokens: Tokens | Failure) -> None:
-        """Enter one clip.
+    def add(self, position: int, clip: str, tokens: Tokens | Failure) -> None:
+        """Add the tokens of one clip, or its failure.
 
         Raises:
             ValueError: its tokens have the wrong shape.
@@ -45,11 +45,11 @@ class Block:
         if isinstance(tokens, Tokens):
             tokens = self._checked(clip, tokens)
         if isinstance(tokens, Failure):
-            self.fail(position, clip, tokens.reason)
+            self.add_failure(position, clip, tokens.reason)
             return
         self._status[position] = Status.STORED
         if tokens.note:
-            self.note(clip, tokens.note)
+            self.add_note(clip, tokens.note)
         self._encode(position, "visual", tokens.visual)
         self._encode(position, "audio", tokens.audio)
 
@@ -68,8 +68,8 @@ class Block:
                 return Failure(f"the encoder gave {modality} tokens that are not finite in float16")
         return tokens
 
-    def fail(self, position: int, clip: str, reason: str) -> None:
-        """Enter a clip that has no tokens."""
+    def add_failure(self, position: int, clip: str, reason: str) -> None:
+        """Add a clip that has no tokens."""
         self._failures[clip] = reason
         for specs in self._specs.values():
             for spec in specs:
@@ -85,14 +85,14 @@ class Block:
         self._lengths[modality][position] = len(tokens)
         self._error[modality][position] = _error(stored, self._header, padded)
 
-    def keep(
+    def add_stored(
         self,
         position: int,
         stored: Mapping[Modality, tuple[NDArray[np.generic], ...]],
         lengths: Mapping[Modality, int],
         error: Mapping[Modality, NDArray[np.float64]],
     ) -> None:
-        """Enter one clip as it lies on disk, in the dtypes of its arrays.
+        """Add one clip as it is stored on disk, in the dtypes of its arrays.
 
         Args:
             position: of the clip in the shard.
@@ -107,8 +107,8 @@ class Block:
             self._lengths[modality][position] = lengths[modality]
             self._error[modality][position] = error[modality]
 
-    def note(self, clip: str, text: str) -> None:
-        """Say what one must know about a clip's tokens."""
+    def add_note(self, clip: str, text: str) -> None:
+        """Record a remark about a clip's tokens, for example that it had no sound."""
         self._notes[clip] = text
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -121,7 +121,7 @@ class Block:
         }
 
     def record(self) -> Record:
-        """Return what the shard holds."""
+        """Return the record of the shard."""
         return Record(
             shard=self.shard,
             status=[int(status) for status in self._status],

@@ -48,7 +48,7 @@ class Piece:
     outer: list[int]  # positions in the result
 
 
-class OpenShard:
+class ShardFile:
     """A shard's file and its index; closed with the last reference."""
 
     def __init__(self, path: Path, clips: int) -> None:
@@ -70,7 +70,7 @@ def _crc(content: Any) -> int:
     return int(google_crc32c.value(content))
 
 
-class ShardFiles:
+class ShardReader:
     """One array of a local cache, read by position."""
 
     def __init__(
@@ -127,7 +127,7 @@ class ShardFiles:
             self._read_call(shard, piece, part, clips, ends)
             self._check(piece, part, clips, stored)
 
-    def _calls(self, shard: OpenShard, inner: Sequence[int]) -> Iterator[range]:
+    def _calls(self, shard: ShardFile, inner: Sequence[int]) -> Iterator[range]:
         """Cut a piece into ranges of clips that lie side by side in the file."""
         most = min(max(1, CALL_BYTES // self._spec.chunk_bytes), CALL_CLIPS)
         step = self._spec.chunk_bytes + CHECKSUM_BYTES
@@ -142,7 +142,7 @@ class ShardFiles:
                 first = i
 
     def _read_call(
-        self, shard: OpenShard, piece: Piece, part: range, clips: list[Bytes], ends: memoryview
+        self, shard: ShardFile, piece: Piece, part: range, clips: list[Bytes], ends: memoryview
     ) -> None:
         """Read neighbours: each clip into its row of the result, its checksum beside."""
         buffers: list[Any] = []
@@ -164,7 +164,7 @@ class ShardFiles:
             if computed != self._checksums[self._row(piece, i)]:
                 raise self._damaged(piece, i, "it is intact, but not the clip that was committed")
 
-    def _shard(self, piece: Piece) -> OpenShard:
+    def _shard(self, piece: Piece) -> ShardFile:
         try:
             return self._open(piece.shard)
         except FileNotFoundError as error:
@@ -172,8 +172,8 @@ class ShardFiles:
         except ValueError as error:
             raise self._damaged(piece, 0, str(error)) from error
 
-    def _open_shard(self, shard: int) -> OpenShard:
-        return OpenShard(self._path(shard), self._header.shard_clips)
+    def _open_shard(self, shard: int) -> ShardFile:
+        return ShardFile(self._path(shard), self._header.shard_clips)
 
     def _path(self, shard: int) -> Path:
         return self._folder / str(shard) / "0" / "0"

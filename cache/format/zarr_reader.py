@@ -24,7 +24,7 @@ from avcil.cache.storage.local import readable
 RUN_BYTES = 8 << 20
 
 
-class ZarrRuns:
+class ZarrReader:
     """One array of a cache, read by zarr-python."""
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Where a cache's files lie: a local folder or a bucket."""
+"""Access to the files of a cache, in a local folder or a bucket."""

@@ -1,4 +1,4 @@
-"""The files of a cache, wherever it lies: a local folder, or a bucket of an object store."""
+"""Interface to the files of a cache, in a local folder or a bucket of an object store."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ if TYPE_CHECKING:
 
 
 def is_url(path: Path | str) -> bool:
-    """Tell a URL such as s3://bucket/features.zarr from a local path."""
+    """Return whether a path is a URL such as s3://bucket/features.zarr."""
     return "://" in str(path)
 
 
 class Lock(Protocol):
-    """The right to write a cache, until it is released."""
+    """The exclusive right to write a cache, until it is released."""
 
     def check(self) -> None:
-        """Raise CacheBusy where another process has taken it meanwhile."""
+        """Raise CacheBusy if another process has taken the lock in the meantime."""
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the lock."""
 
 
 class Files(ABC):
-    """A cache's small files, and the Zarr store of its arrays. A key is a path below the cache."""
+    """The small files of a cache, and the Zarr store of its arrays. Keys are relative paths."""
 
     where: str
     """The path or URL of the cache."""
     folder: Path | None
-    """The folder, where the cache is local."""
+    """The folder of a local cache, else None."""
     store: Store
     """The arrays, for zarr-python."""
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:
-        """Return a file's content, or None where there is none."""
+        """Return a file's content, or None if it does not exist."""
 
     @abstractmethod
     def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -46,7 +46,7 @@ class Files(ABC):
 
     @abstractmethod
     def names(self, prefix: str) -> list[str]:
-        """List what lies directly below a folder of the cache; "" is the cache itself."""
+        """List the names directly below a folder of the cache; "" is the cache itself."""
 
     @abstractmethod
     def write(self, key: str, content: bytes) -> None:
@@ -54,7 +54,7 @@ class Files(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
 
     @abstractmethod
     def delete_folder(self, prefix: str) -> None:
@@ -62,18 +62,18 @@ class Files(ABC):
 
     @abstractmethod
     def sync(self, array: str, key: str) -> None:
-        """Make what Zarr wrote for an array durable, and its name."""
+        """Flush a file that Zarr wrote for an array, and its folders, to disk."""
 
     @abstractmethod
     def sweep(self) -> None:
-        """Remove what a killed writer left behind: files that never got their name."""
+        """Remove the temporary files that a killed writer left behind."""
 
     @abstractmethod
     def lock(self) -> Lock:
-        """Take the right to write, at once.
+        """Take the lock without waiting.
 
         Raises:
-            CacheBusy: another live process has it.
+            CacheBusy: another running process holds it.
         """
 
     @abstractmethod

@@ -1,8 +1,7 @@
-"""A cache in a bucket, through obstore: one library for S3, Google Cloud Storage and their like.
+"""A cache in a bucket of S3, Google Cloud Storage or a similar service, through obstore.
 
-An object is replaced in one step, whole or not at all, so a shard's object needs no other name
-first. What zarr-python reads and writes goes through the same client, and every error of the
-network becomes one line.
+Objects are replaced atomically, so a shard needs no temporary name. zarr-python uses the same
+client, and every network error becomes one line.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ if TYPE_CHECKING:
 _PROCESS = os.getpid()
 SCHEMES = ("s3", "gs")
 ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-REQUESTS = 16  # small files under way together
+REQUESTS = 16  # small files requested concurrently
 PATIENCE = timedelta(minutes=3)
 RETRIES = 10
-PROBE_RETRIES = 2  # a wrong name should not cost the minutes of patience that a long job has
+PROBE_RETRIES = 2  # fail fast on a mistyped name, where a long job retries for minutes
 
 
-class RemoteFiles(Files):
+class BucketFiles(Files):
     """The objects below a URL."""
 
     def __init__(self, url: str, *, write: bool) -> None:
@@ -88,10 +87,10 @@ class RemoteFiles(Files):
             obstore.delete(self._bucket, [path for path, _ in self._objects(prefix)])
 
     def sync(self, array: str, key: str) -> None:
-        """See Files: a PUT is durable when it is answered."""
+        """See Files: an object is durable once the PUT has succeeded."""
 
     def sweep(self) -> None:
-        """See Files: an object has its name or is not there."""
+        """See Files: there are no temporary files in a bucket."""
 
     def lock(self) -> Lock:
         """See Files."""
@@ -101,8 +100,11 @@ class RemoteFiles(Files):
             with one_line(self.where):
                 return Lease.acquire(self._bucket, LOCK, self.where)
         except NotImplementedError:
-            log(f"{self.where}: this store keeps no lock; see that nobody else writes the cache")
-            self.write(LOCK, b"")  # which tells an unfinished cache from other objects
+            log(
+                f"{self.where}: this store supports no lock: "
+                "make sure that nobody else writes the cache"
+            )
+            self.write(LOCK, b"")  # marks the objects as an unfinished cache
             return NoLease()
 
     def size_bytes(self) -> int:
@@ -117,7 +119,7 @@ class RemoteFiles(Files):
 
 
 class _OneLine(WrapperStore[ObjectStore["Bucket"]]):
-    """The store that zarr-python uses; errors of the network say what to do."""
+    """The store that zarr-python uses, with network errors as one line."""
 
     def __init__(self, where: str, store: ObjectStore[Bucket]) -> None:
         super().__init__(store)
@@ -165,7 +167,7 @@ class _OneLine(WrapperStore[ObjectStore["Bucket"]]):
 
 
 def _open(url: str, retries: int = RETRIES) -> Bucket:
-    """Return the client of what lies below a URL; credentials come from the environment."""
+    """Return the client for a URL; credentials come from the environment."""
     if urlsplit(url).scheme not in SCHEMES or not urlsplit(url).netloc:
         raise StoreUnreachable(f"{url} names no bucket: write s3://BUCKET/PATH or gs://BUCKET/PATH")
     endpoints = (os.environ.get(name, "") for name in ENDPOINTS)
@@ -178,18 +180,18 @@ def _open(url: str, retries: int = RETRIES) -> Bucket:
 
 
 def _probe(url: str) -> None:
-    """Find out at once whether the bucket is there and lets us in."""
+    """Check that the bucket exists and can be accessed."""
     with one_line(url):
         obstore.list_with_delimiter(_open(url, PROBE_RETRIES))
 
 
 @contextmanager
 def one_line(url: str) -> Iterator[None]:
-    """Turn an error of the client into one line: what, where, what to do."""
+    """Turn an error of the client into StoreUnreachable."""
     if os.getpid() != _PROCESS:
         raise StoreUnreachable(
-            f"{url} cannot be read in a forked process, where its client would wait forever: "
-            'start it with multiprocessing_context="spawn"'
+            f"{url} cannot be read in a forked process, where its client would hang: "
+            'start the process with multiprocessing_context="spawn"'
         )
     try:
         yield
@@ -198,10 +200,10 @@ def one_line(url: str) -> Iterator[None]:
 
 
 CAUSES = (
-    ("NoSuchBucket", "there is no such bucket: create it, or mend the URL"),
-    ("bucket does not exist", "there is no such bucket: create it, or mend the URL"),
+    ("NoSuchBucket", "there is no such bucket: create it, or correct the URL"),
+    ("bucket does not exist", "there is no such bucket: create it, or correct the URL"),
     (
-        "/latest/api/token",  # of a machine's role, the last place where credentials are looked for
+        "/latest/api/token",  # the machine's role, the last source of credentials that is tried
         "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (docs/cache.md)",
     ),
     ("Missing AccessKeyId", "half of the credentials is missing: set AWS_ACCESS_KEY_ID"),
@@ -217,7 +219,7 @@ CAUSES = (
         "no answer: check the network and AWS_ENDPOINT_URL, then run the same command again",
     ),
 )
-"""What the client's errors have in them, and what that means, the first that fits."""
+"""Parts of the client's messages and their meanings; the first match counts."""
 
 
 def _cause(url: str, text: str) -> str:

@@ -1,10 +1,10 @@
-"""One writer a cache in a bucket: an object that its holder renews, and that runs out.
+"""A lease on a cache in a bucket, which allows one writer at a time.
 
-There is no lock that a kernel drops when its process dies. The holder writes an object on condition
-that nobody else has (If-None-Match), and again every half minute on condition that it is still its
-own (If-Match). A holder that is not heard of for LIFE has died. Both clocks, ours and the store's,
-take part, so a wrong clock may let a second writer in; whole shards and checksums make that a waste
-and never a wrong clip.
+A bucket has no lock that is released when its process dies. Instead, the writer creates an object
+if there is none (If-None-Match), and renews it every half minute if it is unchanged (If-Match). A
+writer that has not renewed for LIFE is considered dead. The age is the difference between the local
+clock and that of the store, so with a wrong clock two writers can run at the same time. They then
+repeat each other's work, but checksums rule out wrong clips.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ RENEWAL_S = 30.0
 
 
 class NoLease:
-    """What stands for a lease in a store that takes no PUT on condition: nobody is kept out."""
+    """Stands for a lease in a store without conditional PUTs; excludes nobody."""
 
     def check(self) -> None:
-        """Hold."""
+        """Do nothing."""
 
     def release(self) -> None:
         """Do nothing."""
 
 
 class Lease:
-    """The right to write a cache, from `acquire` to `release`."""
+    """The exclusive right to write a cache, from `acquire` to `release`."""
 
     def __init__(self, bucket: Bucket, key: str, where: str, renewal_s: float) -> None:
         self._bucket, self._key, self._where = bucket, key, where
         self._renewal_s = renewal_s
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "token": uuid.uuid4().hex}
         self._content = json.dumps(owner).encode()
-        self._mark: str | None = None  # the object's e-tag, as we wrote it
+        self._mark: str | None = None  # the e-tag of the object as last written here
         self._lost = False
         self._released = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True)
@@ -58,11 +58,11 @@ class Lease:
     def acquire(
         cls, bucket: Bucket, key: str, where: str, *, renewal_s: float = RENEWAL_S
     ) -> Lease:
-        """Take the lease at once.
+        """Take the lease without waiting.
 
         Raises:
-            CacheBusy: another process has it and was heard of lately.
-            NotImplementedError: the store takes no PUT on condition.
+            CacheBusy: another process holds it and renewed it recently.
+            NotImplementedError: the store has no conditional PUTs.
         """
         lease = cls(bucket, key, where, renewal_s)
         try:
@@ -73,10 +73,10 @@ class Lease:
         return lease
 
     def _take_over(self) -> None:
-        """Take a lease that is free or has run out, unless another does so first."""
+        """Take a lease that is free or has expired, unless another process is faster."""
         found = obstore.get(self._bucket, self._key)
         content = bytes(found.bytes())
-        if content == self._content:  # our own, whose answer was lost on the way
+        if content == self._content:  # our own, written by a request whose response was lost
             self._mark = found.meta["e_tag"]
             return
         owner = _owner(content)
@@ -91,8 +91,8 @@ class Lease:
     def _busy(self, owner: dict[str, Any], age: timedelta) -> CacheBusy:
         name = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
         return CacheBusy(
-            f"{self._where} is being written by {name}, heard of {age.seconds} s ago: wait for it, "
-            f"or stop it first; a process that died is out of the way after {LIFE.seconds} s"
+            f"{self._where} is being written by {name}, last renewed {age.seconds} s ago: "
+            f"wait for it, or stop it; the lock of a dead process expires after {LIFE.seconds} s"
         )
 
     def _put(self, mode: PutMode, content: bytes) -> None:
@@ -109,7 +109,7 @@ class Lease:
                 return
 
     def _look_again(self) -> None:
-        """Tell a renewal whose answer was lost on the way from another holder, or from none."""
+        """Find out whether the lease is still ours, as when the response to a renewal was lost."""
         try:
             found = obstore.get(self._bucket, self._key)
         except FileNotFoundError:  # removed, by hand or with the whole cache
@@ -119,23 +119,23 @@ class Lease:
         self._lost = bytes(found.bytes()) != self._content
 
     def check(self) -> None:
-        """Raise CacheBusy where another process has taken the lease."""
+        """Raise CacheBusy if another process has taken the lease."""
         if self._lost:
             raise self._busy({}, timedelta())
 
     def release(self) -> None:
-        """Let others write; the object stays, empty, and tells a cache from other objects."""
+        """Release the lease. The object stays, empty, and marks the objects as a cache."""
         if self._released.is_set():
             return
         self._released.set()
         self._renewing.join()
         if not self._lost:
-            with suppress(BaseError):  # it runs out by itself
+            with suppress(BaseError):  # it expires by itself
                 self._put({"e_tag": self._mark or ""}, b"")
 
 
 def _owner(content: bytes) -> dict[str, Any]:
-    """Read who holds the lease; nothing where it is free."""
+    """Return the process that holds the lease, or an empty dict if it is free."""
     try:
         owner = json.loads(content)
         return {"pid": int(owner["pid"]), "host": str(owner["host"])}
@@ -144,7 +144,7 @@ def _owner(content: bytes) -> dict[str, Any]:
 
 
 def _is_dead(owner: dict[str, Any]) -> bool:
-    """Tell a holder on this machine that is not running any more."""
+    """Return whether the owner ran on this machine and has ended."""
     if owner["host"] != socket.gethostname():
         return False
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zarr.storage import LocalStore
 
-from avcil.cache.errors import CacheBusy, CacheError, CacheUnreadable, CacheUnwritable
+from avcil.cache.errors import CacheBusy, CacheUnreadable, CacheUnwritable
 from avcil.cache.storage.base import LOCK, Files, Lock
 from avcil.runtime.files import FileLock, LockHeld, replace_file, sync_folder
 
@@ -73,7 +73,7 @@ class LocalFiles(Files):
     def sweep(self) -> None:
         """See Files."""
         for partial in self.folder.rglob("*.partial"):
-            partial.unlink(missing_ok=True)  # its writer, killed just now, may have renamed it
+            partial.unlink(missing_ok=True)  # a writer that was just killed may have renamed it
 
     def lock(self) -> Lock:
         """See Files."""
@@ -88,17 +88,17 @@ class LocalFiles(Files):
 
 
 class WriteLock:
-    """The right to write a cache, from `acquire` to `release`."""
+    """The exclusive right to write a cache, from `acquire` to `release`."""
 
     def __init__(self, lock: FileLock) -> None:
         self._lock = lock
 
     @classmethod
     def acquire(cls, path: Path) -> WriteLock:
-        """Take the lock at once.
+        """Take the lock without waiting.
 
         Raises:
-            CacheBusy: another live process holds it.
+            CacheBusy: another running process holds it.
             OSError: the file cannot be written.
         """
         try:
@@ -109,20 +109,20 @@ class WriteLock:
             ) from holder
 
     def check(self) -> None:
-        """Hold: the kernel takes this lock from no live process."""
+        """Do nothing: a running process never loses this lock."""
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         self._lock.release()
 
 
 @contextmanager
 def readable(path: Path | str) -> Iterator[None]:
-    """Turn errors of the file system into one line; a file that is missing is no such error."""
+    """Turn errors of the file system into CacheUnreadable, except for missing files."""
     try:
         yield
     except OSError as error:
-        if error.errno in _ABSENT or isinstance(error, CacheError):
+        if error.errno in _ABSENT or error.errno is None:  # None: raised by zarr or by us
             raise
         if error.errno in (errno.EACCES, errno.EPERM):
             remedy = "ask its owner for access (`chmod -R a+rX` on the cache), or use another cache"
@@ -167,12 +167,12 @@ _ELSEWHERE = (
 
 @contextmanager
 def writable(path: Path | str, safe: int | None = None, elsewhere: str = _FOLDER) -> Iterator[None]:
-    """Turn errors of the disk into one line that says what to do.
+    """Turn errors of the file system into CacheUnwritable.
 
     Args:
         path: what is written.
-        safe: shards that are written and stay.
-        elsewhere: what to do where this path cannot be written at all.
+        safe: number of shards already written, for the message.
+        elsewhere: remedy for a path that can never be written.
     """
     try:
         yield

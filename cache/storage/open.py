@@ -1,4 +1,4 @@
-"""Which storage a path or URL means."""
+"""Open the storage that a path or URL refers to."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def open_files(path: Path | str, *, write: bool = False) -> Files:
         StoreUnreachable: the bucket of a URL cannot be reached, or refuses access.
     """
     if is_url(path) and not str(path).startswith("file://"):
-        from avcil.cache.storage.bucket import RemoteFiles  # late: an extra
+        from avcil.cache.storage.bucket import BucketFiles  # late: an extra
 
-        return RemoteFiles(str(path), write=write)
+        return BucketFiles(str(path), write=write)
     from avcil.cache.storage.local import LocalFiles
 
     return LocalFiles(Path(str(path).removeprefix("file://")), write=write)

@@ -133,7 +133,7 @@ def test_info_of_an_unfinished_cache_says_what_is_left(tmp_path: Path) -> None:
     storage = Storage(numbers="int8", compression="zstd")
     shown = run("info", "--cache", write_sample(tmp_path / "c", shards=[1], storage=storage))
     assert "8 of 40 with tokens, 32 not extracted yet" in shown.output
-    assert "int8, a scale a channel, compression zstd" in shown.output
+    assert "int8, one scale per channel, compression zstd" in shown.output
 
 
 def test_verify_tells_of_an_intact_cache(sample: Path) -> None:
@@ -159,7 +159,7 @@ def test_verify_names_shard_clip_and_damage_and_repairs(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "run `avcil extract` again" in shown.output
     shown = run("info", "--cache", path)
-    assert "8 not extracted yet, 1 damaged, to be redone" in shown.output
+    assert "8 not extracted yet, 1 damaged, to be extracted again" in shown.output
 
 
 def test_a_repair_that_needs_no_extraction_says_so(tmp_path: Path) -> None:

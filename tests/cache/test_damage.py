@@ -367,7 +367,7 @@ def test_a_norm_that_the_encoder_does_not_promise_is_damage(tmp_path: Path) -> N
         writer.commit(0, [good, wrong, good])
     (damage,) = verify(tmp_path / "c").damages
     assert (damage.row, damage.array) == (1, "audio")
-    assert "norm 1.100, the encoder promises 1" in damage.what
+    assert "norm 1.100, the encoder guarantees 1" in damage.what
 
 
 def test_verify_of_an_unusable_cache_says_so(cache: Path) -> None:

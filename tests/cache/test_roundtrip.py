@@ -166,7 +166,7 @@ def test_no_cache_says_how_to_make_one(tmp_path: Path) -> None:
 
 def test_a_foreign_zarr_and_another_format_are_refused(tmp_path: Path) -> None:
     zarr.create_group(tmp_path / "foreign", attributes={"mine": 1})
-    with pytest.raises(SchemaMismatch, match="no cache of avcil"):
+    with pytest.raises(SchemaMismatch, match="not a cache of avcil"):
         avcil.cache.open(tmp_path / "foreign")
     path = write_sample(tmp_path / "c")
     header = path / "zarr.json"

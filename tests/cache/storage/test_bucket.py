@@ -36,7 +36,7 @@ from avcil.cache.samples import (
 )
 from avcil.cache.schema import Storage
 from avcil.cache.storage import lease
-from avcil.cache.storage.bucket import RemoteFiles
+from avcil.cache.storage.bucket import BucketFiles
 from avcil.cache.storage.lease import Lease
 from avcil.cache.storage.open import open_files
 from avcil.cache.verify import verify
@@ -69,7 +69,7 @@ def sample_in_bucket(s3_environment: dict[str, str]) -> str:
 
 
 def bucket(url: str) -> obstore.store.ObjectStore:
-    return RemoteFiles(url, write=True)._bucket
+    return BucketFiles(url, write=True)._bucket
 
 
 def write(url: str, **options: object) -> str:
@@ -157,7 +157,7 @@ def test_processes_that_join_write_shards_of_their_own(local: Path, url: str) ->
 
 def test_a_second_writer_is_refused_and_told_of_the_first(url: str) -> None:
     with CacheWriter.open(url, sample_manifest(), ENCODING):
-        holder = f"process {os.getpid()} on {socket.gethostname()}, heard of . s ago"
+        holder = f"process {os.getpid()} on {socket.gethostname()}, last renewed . s ago"
         with pytest.raises(CacheBusy, match=holder):
             CacheWriter.open(url, sample_manifest(), ENCODING)
     CacheWriter.open(url, sample_manifest(), ENCODING).close()
@@ -168,7 +168,7 @@ def test_a_holder_elsewhere_is_waited_for_until_its_lease_runs_out(
 ) -> None:
     store = bucket(write(url))
     obstore.put(store, "status/lock", json.dumps({"pid": 1, "host": "elsewhere"}).encode())
-    with pytest.raises(CacheBusy, match=r"process 1 on elsewhere.*out of the way after 180 s"):
+    with pytest.raises(CacheBusy, match=r"process 1 on elsewhere.*expires after 180 s"):
         CacheWriter.open(url, sample_manifest(), ENCODING)
     monkeypatch.setattr(lease, "LIFE", -lease.LIFE)
     CacheWriter.open(url, sample_manifest(), ENCODING).close()
@@ -227,7 +227,7 @@ def test_a_store_without_conditional_puts_is_written_with_a_warning(
 ) -> None:
     monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
     write(url)
-    assert "this store keeps no lock" in capsys.readouterr().err
+    assert "this store supports no lock" in capsys.readouterr().err
     assert_same_clips(url, local)
 
 
