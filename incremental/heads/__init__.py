@@ -1,1 +1,1 @@
-"""Trainable heads: tokens to one feature vector a clip, and the classifiers that grow on it."""
+"""Trainable heads, from tokens to one feature vector per clip, and growing classifiers."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import ConfigError, RunBusy, RunLost
 from avcil.incremental.launch.progress import Tally
 from avcil.incremental.launch.run import Job
@@ -162,7 +162,7 @@ def _train(job: Job, where: str, device: str, processes: int) -> Results | Avcil
         while True:
             try:
                 store = FeatureStore.open(where)
-                residency = Residency(choose_device(device), processes=processes)
+                residency = Placement(choose_device(device), processes=processes)
                 return job.train(store, residency, _Unseen())
             except RunBusy as error:
                 if time.monotonic() > deadline or asked_to_stop():

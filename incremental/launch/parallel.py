@@ -22,7 +22,7 @@ import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import RunLost
 from avcil.incremental.launch.progress import Tally
 from avcil.incremental.launch.run import Job
@@ -52,7 +52,7 @@ def suitable_processes(jobs: Sequence[Job], store: FeatureStore, device: torch.d
 
 
 def train_in_processes(
-    jobs: Sequence[Job], store: FeatureStore, residency: Residency, tally: Tally
+    jobs: Sequence[Job], store: FeatureStore, residency: Placement, tally: Tally
 ) -> None:
     """Train runs, `residency.processes` at once, and tell `tally` of each.
 
@@ -85,7 +85,7 @@ class _Pool:
     """The processes, and the runs that wait for one."""
 
     def __init__(
-        self, jobs: Sequence[Job], store: FeatureStore, residency: Residency, tally: Tally
+        self, jobs: Sequence[Job], store: FeatureStore, residency: Placement, tally: Tally
     ) -> None:
         self._waiting, self._tally, self._count = deque(jobs), tally, residency.processes
         threads = max(1, torch.get_num_threads() // self._count)
@@ -199,7 +199,7 @@ class _Wire:
             ask_to_stop()
 
 
-def _work(pipe: Connection, store: FeatureStore, residency: Residency, threads: int) -> None:
+def _work(pipe: Connection, store: FeatureStore, residency: Placement, threads: int) -> None:
     """Train the runs that come through the pipe, until it is closed."""
     signal.signal(signal.SIGTERM, ask_to_stop)
     torch.set_num_threads(threads)

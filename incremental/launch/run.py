@@ -14,12 +14,12 @@ import torch
 from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import CacheIdentity, Results
 from avcil.incremental.train.precision import autocast_type, suitable_threads
-from avcil.incremental.train.scenario import Curriculum
+from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
 from avcil.runtime.device import made_current
 from avcil.runtime.progress import Bar
@@ -56,7 +56,7 @@ class Job:
         except RunDamaged:
             return None  # `train` meets it again and tells
 
-    def train(self, store: FeatureStore, residency: Residency, bar: Bar) -> Results:
+    def train(self, store: FeatureStore, residency: Placement, bar: Bar) -> Results:
         """Train what is not trained yet, as the only process that does.
 
         Raises:
@@ -68,7 +68,7 @@ class Job:
             KeyboardInterrupt: the user asked to stop; the run goes on from there another time.
         """
         with self._told(), self.folder.lock(), made_current(residency.device):
-            curriculum = Curriculum(self.config, store)
+            curriculum = Scenario(self.config, store)
             results = self.folder.read()
             if results is None:
                 results = new_results(self.config, store, curriculum, residency.device)
@@ -98,7 +98,7 @@ class Job:
 
 
 def new_results(
-    config: Config, store: FeatureStore, curriculum: Curriculum, device: torch.device
+    config: Config, store: FeatureStore, curriculum: Scenario, device: torch.device
 ) -> Results:
     """Return the empty results of a run that starts."""
     encoding, manifest = store.encoding, store.manifest

@@ -14,7 +14,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request, Subject, resolve
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.launch.parallel import suitable_processes, train_in_processes
 from avcil.incremental.launch.progress import Tally
@@ -22,7 +22,7 @@ from avcil.incremental.launch.run import Job, summary
 from avcil.incremental.options import parse_value
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.train.precision import compute_deterministically
-from avcil.incremental.train.scenario import Curriculum
+from avcil.incremental.train.scenario import Scenario
 from avcil.runtime.device import choose_device, use_granted_cores
 from avcil.runtime.progress import log, track
 from avcil.runtime.stopping import asked_to_stop, stopping_gently
@@ -37,7 +37,7 @@ def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config
     subject = describe(store)
     configs = [resolve(request, subject) for request in requests]
     for config in configs:
-        Curriculum(config, store)
+        Scenario(config, store)
     return configs
 
 
@@ -122,7 +122,7 @@ def _engine(
     where = choose_device(device)
     count = max(1, min(parallel or suitable_processes(jobs, store, where), len(jobs)))
     engine = train_in_processes if count > 1 else _train_in_turn
-    return partial(engine, jobs, store, Residency(where, processes=count)), "clips"
+    return partial(engine, jobs, store, Placement(where, processes=count)), "clips"
 
 
 def _left(jobs: Sequence[Job]) -> tuple[list[Job], int]:
@@ -139,7 +139,7 @@ def _left(jobs: Sequence[Job]) -> tuple[list[Job], int]:
 
 
 def _train_in_turn(
-    jobs: Sequence[Job], store: FeatureStore, residency: Residency, tally: Tally
+    jobs: Sequence[Job], store: FeatureStore, residency: Placement, tally: Tally
 ) -> None:
     for job in jobs:
         if asked_to_stop():
