@@ -95,14 +95,15 @@ def test_validation_changes_no_weight_that_is_trained(
     assert first == [epoch.losses for epoch in read_metrics(rarely) if epoch.task == 0]
 
 
-def test_asking_for_a_graph_without_a_gpu_changes_nothing(
-    toy_store: FeatureStore, tmp_path: Path
+def test_asking_for_a_graph_without_a_gpu_is_logged_once_and_changes_nothing(
+    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, graphed = (
         run(toy_store, configure(toy_store, graphed=asked), tmp_path, Placement(CPU))
         for asked in (False, True)
     )
     assert weights(plain) == weights(graphed)
+    assert capsys.readouterr().err.count("graphed=true needs a GPU") == 1
 
 
 @pytest.mark.parametrize("replay", [Replay.PAIRED, Replay.MIXED])
@@ -189,13 +190,6 @@ def test_a_fast_form_that_fails_is_gone_before_the_plain_one_runs(
     monkeypatch.setattr(step, "_plain", looking)
     step(next(clips.batches(8)), None)
     assert found == [None]
-
-
-def test_a_graph_without_a_gpu_is_logged(
-    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(toy_store, configure(toy_store, graphed=True, epochs=1), tmp_path, Placement(CPU))
-    assert capsys.readouterr().err.count("graphed=true needs a GPU") == 1
 
 
 def test_a_failing_compiler_is_logged_and_training_continues(
