@@ -76,12 +76,12 @@ def make(path: Path, scale: float) -> None:
 def train(path: Path, runs: Path, tier: str, scale: float) -> Usage:
     """Train all tasks in this process and return what it took."""
     from avcil.incremental.config.resolve import Request
-    from avcil.incremental.data.placement import Residency
+    from avcil.incremental.data.placement import Placement
     from avcil.incremental.launch.run import new_results
     from avcil.incremental.launch.schedule import resolve_all
     from avcil.incremental.runs.folder import RunFolder
     from avcil.incremental.train.precision import compute_deterministically
-    from avcil.incremental.train.scenario import Curriculum
+    from avcil.incremental.train.scenario import Scenario
     from avcil.incremental.train.trainer import Trainer
     from avcil.runtime.device import choose_device
     from avcil.runtime.progress import track
@@ -91,14 +91,14 @@ def train(path: Path, runs: Path, tier: str, scale: float) -> Usage:
     store = FeatureStore.open(path)
     memory = {"memory": max(CLASSES, round(scale * EXEMPLARS))}
     (config,) = resolve_all(store, [Request(settings=SETTINGS | memory)])
-    folder, curriculum = RunFolder.of(runs, config), Curriculum(config, store)
-    results = new_results(config, store, curriculum, device)
+    folder, scenario = RunFolder.of(runs, config), Scenario(config, store)
+    results = new_results(config, store, scenario, device)
     folder.start(config, results)
-    residency = Residency(device, tier)  # type: ignore[arg-type]
+    placement = Placement(device, tier)  # type: ignore[arg-type]
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     start, began = memory_mb("VmRSS"), time.perf_counter()
     with track(tier, TASKS, "clips") as bar:
-        Trainer(config, curriculum, folder, results, residency).run(bar)
+        Trainer(config, scenario, folder, results, placement).run(bar)
     peak, seconds = memory_mb("VmHWM"), time.perf_counter() - began
     return Usage(tier=tier, start_mb=start, peak_mb=peak, seconds=seconds)
 

@@ -63,7 +63,6 @@ FORMS: dict[str, dict[str, dict[str, object]]] = {
         "ours": {},
         "ours, fp32": {"precision": "fp32"},
         "ours, graph": {"graphed": True},
-        "ours, compiled, graph": {"compiled": True, "graphed": True},
     },
 }
 """Settings of our trainer by the name of their column."""

@@ -26,16 +26,16 @@ from avcil.cache.writer import CacheWriter
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.data.clips import Replay, Sampler, TokenSet
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.launch.schedule import resolve_all
-from avcil.incremental.runs.folder import Journal, RunFolder
-from avcil.incremental.train.checkpoint import Cadence, Checkpoint
+from avcil.incremental.runs.folder import MetricsLog, RunFolder
+from avcil.incremental.train.checkpoint import Checkpoint, CheckpointTimer
 from avcil.incremental.train.fit import Fit, make_optimizer
 from avcil.incremental.train.precision import autocast_type, suitable_threads
-from avcil.incremental.train.scenario import Curriculum
+from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.step import Step
 from avcil.incremental.train.teacher import Teacher
 
@@ -67,8 +67,8 @@ class Subject:
 
     def rows(self, config: Config) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the new clips and the exemplars, as many."""
-        curriculum = Curriculum(config, self.store)
-        first, second = (curriculum.rows("train", task.new) for task in curriculum.tasks)
+        scenario = Scenario(config, self.store)
+        first, second = (scenario.rows("train", task.new) for task in scenario.tasks)
         return second, first[: len(second)]
 
     def networks(self, config: Config) -> tuple[Network, Network]:
@@ -137,17 +137,16 @@ class Ours:
         """Load the task and let the teacher answer."""
         self.subject, self.config = subject, subject.config(**settings)
         new, kept = subject.rows(self.config)
-        residency = Residency(subject.device)
+        placement = Placement(subject.device)
         start = time.perf_counter()
         positions = np.arange(CLASSES)
-        clips = TokenSet.load(subject.store, np.concatenate([new, kept]), positions, residency)
+        clips = TokenSet.load(subject.store, np.concatenate([new, kept]), positions, placement)
         network, old = subject.networks(self.config)
-        method, task = self.config.make_method(), Curriculum(self.config, subject.store).tasks[1]
+        method, task = self.config.make_method(), Scenario(self.config, subject.store).tasks[1]
         teacher = Teacher(old, method.reads())
-        teacher.learn(clips, len(new), residency)
+        teacher.precompute(clips, len(new), placement)
         wait(subject.device)
         self.setup_s = time.perf_counter() - start
-        folder, cadence = RunFolder(subject.folder), Cadence(at_least_s=math.inf)
         self.fit = Fit(
             config=self.config,
             method=method,
@@ -157,27 +156,20 @@ class Ours:
             clips=clips,
             current=len(new),
             validation=clips,
-            folder=folder,
-            cadence=cadence,
-            journal=Journal(subject.folder, self.config.epochs, board=False),
+            metrics=MetricsLog(subject.folder, self.config.epochs, tensorboard=False),
         )
-        optimizer = make_optimizer(self.config, network)
-        full = self.fit.sampler().full
-        self.step = Step(self.config, method, task, network, optimizer, full)
-        self.checkpoint = Checkpoint(
-            task=1,
-            folder=folder,
-            cadence=cadence,
-            network=network,
-            optimizer=optimizer,
-            device=subject.device,
-        )
+        self.optimizer = make_optimizer(self.config, network)
+        full = self.fit.sampler().full_batch
+        self.step = Step(self.config, method, task, network, self.optimizer, full)
+        timer = CheckpointTimer(at_least_s=math.inf)
+        folder = RunFolder(subject.folder)
+        self.checkpoint = Checkpoint(1, folder, timer, network, self.optimizer, subject.device)
 
     def epoch(self) -> float:
         """Train an epoch and return its seconds with its share of the preparations."""
         with suitable_threads(self.config, self.subject.store.encoding):
             start = time.perf_counter()
-            self.fit.train_epoch(self.fit.progress.epoch, self.step, self.checkpoint)
+            self.fit.train_epoch(self.step, self.optimizer, self.checkpoint)
             wait(self.subject.device)
             seconds = time.perf_counter() - start
         self.fit.progress.finish_epoch()
@@ -194,7 +186,7 @@ class Plain:
         self.current, self.rows = len(new), np.concatenate([new, kept])
         self.network, self.teacher = subject.networks(self.config)
         self.method = self.config.make_method()
-        self.task = Curriculum(self.config, subject.store).tasks[1]
+        self.task = Scenario(self.config, subject.store).tasks[1]
         rate = self.config.learning_rate
         self.optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=0.01)
         self.load()

@@ -98,6 +98,10 @@ class Config:
                 raise ConfigError(f"{name} must not be negative: {getattr(self, name)}")
         if self.few_shot is not None and self.few_shot < 1:
             raise ConfigError(f"few_shot must be at least 1, not {self.few_shot}")
+        if self.compiled and self.graphed:
+            raise ConfigError(
+                "compiled=true and graphed=true cannot be combined: set only one of them"
+            )
         negative = [term for term, weight in self.losses.items() if weight < 0]
         if negative:
             raise ConfigError(f"losses.{negative[0]} must not be negative")

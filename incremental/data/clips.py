@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avcil.cache.reader import FeatureStore
-from avcil.incremental.data.placement import Residency, Source, move
+from avcil.incremental.data.placement import Placement, TokenSource, move
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.layers import padding_mask
 
-SEEN_TOGETHER = 32_000
-"""Tokens of both modalities that are looked at together where nothing is trained: more take more
-memory, and on a CPU more time as well; fewer would let a GPU wait for Python."""
+TOKENS_PER_BATCH = 32_000
+"""Tokens of both modalities per batch when nothing is trained: more take more memory, and on a CPU
+more time as well; with fewer, a GPU would wait for Python."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenSet:
-    """N clips, their tokens wherever they lie."""
+    """N clips, with their tokens at any location."""
 
-    source: Source
+    source: TokenSource
     visual_lengths: Tensor  # [N] on the training device, like those below
     audio_lengths: Tensor  # [N]
     labels: Tensor  # [N] positions in the learning order
@@ -45,75 +45,66 @@ class TokenSet:
         store: FeatureStore,
         rows: NDArray[np.int64],
         positions: NDArray[np.int64],
-        residency: Residency,
+        placement: Placement,
     ) -> TokenSet:
-        """Take clips of the cache.
+        """Load clips of a cache.
 
         Args:
             store: the cache.
-            rows: [N] which clips.
+            rows: [N] rows of the clips.
             positions: [classes] position in the learning order of each label.
-            residency: where the tokens shall lie.
+            placement: where the tokens are kept.
         """
         visual, audio = store.lengths["visual"][rows], store.lengths["audio"][rows]
         encoding, labels = store.encoding, positions[store.manifest.labels[rows]]
-        numbers = [torch.from_numpy(each).to(residency.device) for each in (visual, audio, labels)]
-        short_visual = bool((visual < encoding.visual_tokens).any())
-        short_audio = bool((audio < encoding.audio_tokens).any())
+        padded_visual = bool((visual < encoding.visual_tokens).any())
+        padded_audio = bool((audio < encoding.audio_tokens).any())
         return cls(
-            residency.source(store, rows),
-            numbers[0],
-            numbers[1],
-            numbers[2],
-            (short_visual, short_audio),
+            source=placement.source(store, rows),
+            visual_lengths=torch.from_numpy(visual).to(placement.device),
+            audio_lengths=torch.from_numpy(audio).to(placement.device),
+            labels=torch.from_numpy(labels).to(placement.device),
+            padded=(padded_visual, padded_audio),
         )
 
     def draw(self, plan: Sequence[Tensor]) -> Iterator[tuple[Tensor, Batch]]:
-        """Yield each batch of a plan with its positions, both on the device.
+        """Yield the positions and the clips of each batch of a plan, both on the device.
 
-        A batch is valid until the next one is taken.
+        A batch is valid until the next one is requested.
 
         Args:
-            plan: [B] positions in the set for each batch, int64 on the CPU.
+            plan: for each batch, [B] positions in the set, int64 on the CPU.
         """
         moved = move(plan, self.labels.device)
         for index, (visual, audio) in zip(moved, self.source.fetch(plan), strict=True):
-            yield (
-                index,
-                Batch(
-                    visual,
-                    audio,
-                    self._mask(0, self.visual_lengths, index, visual.shape[1]),
-                    self._mask(1, self.audio_lengths, index, audio.shape[1]),
-                    self.labels[index],
-                    len(index),
-                ),
-            )
+            visual_mask = audio_mask = None
+            if self.padded[0]:
+                visual_mask = padding_mask(self.visual_lengths[index], visual.shape[1])
+            if self.padded[1]:
+                audio_mask = padding_mask(self.audio_lengths[index], audio.shape[1])
+            batch = Batch(visual, audio, visual_mask, audio_mask, self.labels[index], len(index))
+            yield index, batch
 
     def batches(self, size: int | None = None, chosen: Tensor | None = None) -> Iterator[Batch]:
         """Yield all clips, or those at the positions `chosen`, in order.
 
         Args:
-            size: clips in a batch; None for as many as have `SEEN_TOGETHER` tokens.
+            size: clips per batch; None for as many as have `TOKENS_PER_BATCH` tokens.
             chosen: [B] positions in the set, int64 on the CPU.
         """
         positions = torch.arange(len(self)) if chosen is None else chosen
         (visual, _), (audio, _) = self.source.shapes
-        for _, batch in self.draw(
-            positions.split(size or max(1, SEEN_TOGETHER // (visual + audio)))
-        ):
+        size = size or max(1, TOKENS_PER_BATCH // (visual + audio))
+        for _, batch in self.draw(positions.split(size)):
             yield batch
-
-    def _mask(self, modality: int, lengths: Tensor, index: Tensor, size: int) -> Tensor | None:
-        return padding_mask(lengths[index], size) if self.padded[modality] else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampler:
-    """The batches of one epoch, as positions in a set whose exemplars stand at the end."""
+    """The batches of one epoch, as positions in a set of new clips followed by exemplars."""
 
     current: int
-    """New clips; with `Replay.ALL` every clip counts as new."""
+    """Number of new clips; with `Replay.ALL` every clip counts as new."""
     exemplars: int
     replay: Replay
     batch_size: int
@@ -121,7 +112,7 @@ class Sampler:
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         return -(-self._shuffled // self.batch_size)
 
     @property
@@ -133,8 +124,8 @@ class Sampler:
         return self.current + (0 if self._paired else self.exemplars)
 
     @property
-    def full(self) -> tuple[int, int]:
-        """Clips of a full batch, and how many of them are new."""
+    def full_batch(self) -> tuple[int, int]:
+        """Number of clips in a full batch, and of new clips among them."""
         new = min(self.batch_size, self._shuffled)
         return new + self._drawn, new
 
@@ -143,29 +134,29 @@ class Sampler:
         return min(self.exemplar_batch_size, self.exemplars) if self._paired else 0
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
-        """Yield positions and how many of them, the first, are new clips.
+        """Yield the positions of each batch and the number of new clips, which come first.
 
-        Every clip comes once an epoch. Paired exemplars are drawn without replacement until all
-        had their turn, then anew.
+        Every clip comes once per epoch. Paired exemplars are drawn without replacement until none
+        is left, then from all again.
         """
         order = torch.randperm(self._shuffled, generator=generator).split(self.batch_size)
         if not self._paired:
             yield from ((index, len(index)) for index in order)
             return
-        draw = self._drawn
-        rounds = -(-len(order) * draw // self.exemplars)
-        deck = torch.cat(
+        count = self._drawn
+        rounds = -(-len(order) * count // self.exemplars)
+        drawn = torch.cat(
             [torch.randperm(self.exemplars, generator=generator) for _ in range(rounds)]
         )
         for step, index in enumerate(order):
-            kept = self.current + deck[step * draw : (step + 1) * draw]
+            kept = self.current + drawn[step * count : (step + 1) * count]
             yield torch.cat([index, kept]), len(index)
 
 
 class Replay(Enum):
-    """Which clips of earlier tasks a later task may see, and how they reach its batches."""
+    """Which clips of earlier tasks are trained on again, and how they join the batches."""
 
     NONE = "none"  # none
-    MIXED = "mixed"  # exemplars, shuffled into the training set
-    PAIRED = "paired"  # every batch of new clips is joined by a batch of exemplars
-    ALL = "all"  # every clip, and a new network at each task: the upper bound
+    MIXED = "mixed"  # exemplars, shuffled with the new clips
+    PAIRED = "paired"  # a batch of exemplars joins every batch of new clips
+    ALL = "all"  # all clips of earlier tasks, with a new network at each task: the upper bound

@@ -1,13 +1,13 @@
-"""Where the tokens of a set of clips lie while they are trained on, and how batches get them.
+"""Where the tokens of a set of clips are kept during training, and how batches are read from there.
 
-Three tiers, of which the fastest that fits is chosen from the memory that is free:
+There are three locations; the fastest that fits into the free memory is chosen:
 
-- `device`: on the training device; a batch is gathered there.
-- `host`: in host memory; a thread gathers the next batches into pinned buffers and copies them to
-  the device while it computes. On the CPU this is `device`.
-- `stream`: in the cache; the thread reads the next batches from there.
+- `device`: on the training device, where batches are gathered.
+- `host`: in host memory. A thread gathers the next batches into pinned buffers and copies them to
+  the device while it computes. On the CPU this is the same as `device`.
+- `stream`: in the cache, from which the thread reads the next batches.
 
-What a batch holds is the same in each, so is what is computed from it.
+Batches, and therefore results, are the same for all three.
 
 Shapes: N clips of a set, B of a batch, Tv and Ta tokens, Dv and Da channels.
 """
@@ -31,53 +31,53 @@ from avcil.cache.schema import Clips
 from avcil.incremental.errors import ConfigError
 from avcil.runtime.device import free_memory, made_current
 
-Tier = Literal["device", "host", "stream"]
-TIERS: tuple[Tier, ...] = ("device", "host", "stream")
+Location = Literal["device", "host", "stream"]
+LOCATIONS: tuple[Location, ...] = ("device", "host", "stream")
 
-PLACES: dict[Tier, str] = {
+DESCRIPTIONS: dict[Location, str] = {
     "device": "on the training device",
     "host": "in host memory, copied to the device ahead of each batch",
     "stream": "read from the cache ahead of each batch",
 }
 
 AHEAD = 3
-"""Batches in flight: one that is computed on and two that are read."""
+"""Batches in flight: one in use and two that are being read."""
 SHARE = 0.7
-"""Of the free memory that tokens may take; the rest is for other programs."""
+"""Largest fraction of the free memory for tokens; the rest is left to other programs."""
 RESERVE = 2 << 30
-"""Bytes left free beside that, for what a step computes; a guess, ample for the recipes."""
-PART = 256
-"""Clips that are read at once on the way to a GPU."""
+"""Further bytes left free for a training step; an estimate, ample for the recipes."""
+CHUNK = 256
+"""Clips read at once when a set is loaded to a GPU."""
 
 Pair = tuple[Tensor, Tensor]
 """Visual [B, Tv, Dv] and audio [B, Ta, Da] tokens."""
 
 
-class Source(ABC):
-    """Hands out the tokens of N clips, float16 as they lie in the cache."""
+class TokenSource(ABC):
+    """Yields the tokens of N clips in batches, float16 as in the cache."""
 
-    tier: Tier
+    location: Location
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
-    """Of a clip's tokens, (Tv, Dv) and (Ta, Da)."""
+    """Shapes of the tokens of one clip, (Tv, Dv) and (Ta, Da)."""
 
     @abstractmethod
     def fetch(self, plan: Sequence[Tensor]) -> Iterator[Pair]:
-        """Yield the tokens of each batch of a plan on the device.
+        """Yield the tokens of each batch of a plan, on the device.
 
-        A pair is valid until the next one is taken.
+        A pair is valid until the next one is requested.
 
         Args:
-            plan: [B] positions in the set, int64 on the CPU, for each batch.
+            plan: for each batch, [B] positions in the set, int64 on the CPU.
         """
 
 
-class Resident(Source):
+class DeviceTokens(TokenSource):
     """All tokens on the device."""
 
-    tier = "device"
+    location = "device"
 
     def __init__(self, visual: Tensor, audio: Tensor) -> None:
-        """Take tokens [N, Tv, Dv] and [N, Ta, Da]."""
+        """Wrap tokens [N, Tv, Dv] and [N, Ta, Da]."""
         self.visual, self.audio = visual, audio
         self.shapes = tuple(visual.shape[1:]), tuple(audio.shape[1:])
 
@@ -88,7 +88,7 @@ class Resident(Source):
 
 
 class _Buffer:
-    """Room for the tokens of one batch in host memory, pinned where a GPU copies from it."""
+    """A buffer for one batch in host memory, pinned if it is copied to a GPU."""
 
     def __init__(self, visual: torch.Size, audio: torch.Size, device: torch.device) -> None:
         cuda = device.type == "cuda"
@@ -97,16 +97,16 @@ class _Buffer:
         self.copied = torch.cuda.Event() if cuda else None
 
 
-class Staged(Source):
-    """Tokens that a thread brings to the device, batch by batch and ahead of their use."""
+class PrefetchedTokens(TokenSource):
+    """Tokens that a thread copies to the device ahead of their use, batch by batch."""
 
     def __init__(self, visual: Sequence[int], audio: Sequence[int], device: torch.device) -> None:
-        """Take the shapes of one clip's tokens, (Tv, Dv) and (Ta, Da)."""
+        """Prepare for clips whose tokens have shapes (Tv, Dv) and (Ta, Da)."""
         self.shapes, self.device = (tuple(visual), tuple(audio)), device
 
     @abstractmethod
     def fill(self, index: Tensor, visual: Tensor, audio: Tensor) -> None:
-        """Write the tokens of clips [B] into [B, Tv, Dv] and [B, Ta, Da]; runs in the thread."""
+        """Write the tokens of clips [B] into [B, Tv, Dv] and [B, Ta, Da]; called in the thread."""
 
     def fetch(self, plan: Sequence[Tensor]) -> Iterator[Pair]:
         """Yield the tokens of each batch."""
@@ -118,9 +118,9 @@ class Staged(Source):
         pool = ThreadPoolExecutor(1, "tokens")
         try:
             for number, index in enumerate(plan):
-                # The batch that used this buffer before is done with: the next one was asked for.
+                # The previous batch in this buffer is no longer in use: a later one was requested.
                 buffer = buffers[number % AHEAD]
-                pending.append((buffer, pool.submit(self._bring, index, buffer, copies)))
+                pending.append((buffer, pool.submit(self._copy, index, buffer, copies)))
                 if len(pending) == AHEAD:
                     yield self._receive(*pending.popleft())
             while pending:
@@ -128,15 +128,15 @@ class Staged(Source):
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _bring(self, index: Tensor, buffer: _Buffer, copies: torch.cuda.Stream | None) -> Pair:
-        """Fill a buffer and start its way to the device."""
+    def _copy(self, index: Tensor, buffer: _Buffer, copies: torch.cuda.Stream | None) -> Pair:
+        """Fill a buffer and start to copy it to the device."""
         if buffer.copied is not None:
             buffer.copied.synchronize()  # in this thread: the training thread never waits
         visual, audio = buffer.visual[: len(index)], buffer.audio[: len(index)]
         self.fill(index, visual, audio)
         if copies is None or buffer.copied is None:
             return visual, audio
-        # A new thread is on the first GPU; going back to it would take memory there.
+        # A new thread starts on the first GPU; returning to it would take memory there.
         with made_current(self.device), torch.cuda.stream(copies):
             moved = tuple(each.to(self.device, non_blocking=True) for each in (visual, audio))
             buffer.copied.record(copies)
@@ -153,25 +153,25 @@ class Staged(Source):
 
 
 def _copying_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return a stream for copies, of high priority.
+    """Return a stream of high priority for copies.
 
-    PyTorch hands out 32 streams of each priority in turn. Among those of the usual one is that on
-    which a graph is recorded: copies on it would be recorded too.
+    PyTorch gives out 32 streams of each priority in turn. A graph is recorded on one of normal
+    priority; copies on the same stream would be recorded too.
     """
     return torch.cuda.Stream(device, priority=-1)
 
 
-class Hosted(Staged):
-    """All tokens in host memory, for a GPU that has too little of its own.
+class HostTokens(PrefetchedTokens):
+    """All tokens in host memory, for a GPU with too little memory of its own.
 
-    Only the buffers are pinned: the clips of a batch lie scattered, so they are gathered anyway,
-    and pinned memory is taken from every other program.
+    Only the buffers are pinned: the clips of a batch have to be gathered anyway, and pinned memory
+    is lost to every other program.
     """
 
-    tier = "host"
+    location = "host"
 
     def __init__(self, clips: Clips, device: torch.device) -> None:
-        """Take clips as the cache gives them."""
+        """Wrap clips as `FeatureStore.load` returns them."""
         self.visual, self.audio = torch.from_numpy(clips.visual), torch.from_numpy(clips.audio)
         super().__init__(self.visual.shape[1:], self.audio.shape[1:], device)
 
@@ -181,13 +181,13 @@ class Hosted(Staged):
         torch.index_select(self.audio, 0, index, out=audio)
 
 
-class Streamed(Staged):
-    """No token in memory but those of the next batches."""
+class CachedTokens(PrefetchedTokens):
+    """Tokens in the cache; only the next batches are in memory."""
 
-    tier = "stream"
+    location = "stream"
 
     def __init__(self, store: FeatureStore, rows: NDArray[np.int64], device: torch.device) -> None:
-        """Take the rows [N] of a cache."""
+        """Wrap the rows [N] of a cache."""
         self.store, self.rows = store, rows
         super().__init__(*clip_shapes(store), device)
 
@@ -200,50 +200,52 @@ class Streamed(Staged):
 
 
 @dataclass(frozen=True, slots=True)
-class Residency:
-    """Where a run computes and keeps what it computes on; its results do not depend on it."""
+class Placement:
+    """Device of a run, and where it keeps tokens; results do not depend on the latter."""
 
     device: torch.device
-    tier: Tier | Literal["auto"] = "auto"
+    location: Location | Literal["auto"] = "auto"
     keep_teacher: bool | None = None
-    """Whether the teacher's outputs are kept through a task; None: if they fit on the device."""
+    """Whether the teacher's outputs are stored; None stores them if they fit on the device."""
     processes: int = 1
-    """How many train at once and share the memory that is free."""
+    """Number of processes that train at once and share the free memory."""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown tier."""
-        if self.tier not in ("auto", *TIERS):
+        """Reject an unknown location."""
+        if self.location not in ("auto", *LOCATIONS):
             raise ConfigError(
-                f"unknown place for tokens {self.tier!r}; choose auto, {', '.join(TIERS)}"
+                f"unknown location of tokens {self.location!r}; choose auto, {', '.join(LOCATIONS)}"
             )
 
-    def source(self, store: FeatureStore, rows: NDArray[np.int64]) -> Source:
-        """Make the source of the clips of `rows` [N], in the fastest tier that fits."""
-        tier = self._choose(len(rows) * clip_bytes(store)) if self.tier == "auto" else self.tier
-        if tier == "stream":
-            return Streamed(store, rows, self.device)
-        if tier == "host" and self.device.type != "cpu":
-            return Hosted(store.load(rows), self.device)
-        return _resident(store, rows, self.device)
+    def source(self, store: FeatureStore, rows: NDArray[np.int64]) -> TokenSource:
+        """Return the tokens of the clips in rows [N] of a cache, loaded to their location."""
+        size = len(rows) * clip_bytes(store)
+        location: Location
+        if self.location != "auto":
+            location = self.location
+        elif self.fits(size):
+            location = "device"
+        elif self.device.type != "cpu" and size <= self._available(torch.device("cpu")):
+            location = "host"
+        else:
+            location = "stream"
+        if location == "stream":
+            return CachedTokens(store, rows, self.device)
+        if location == "host" and self.device.type != "cpu":
+            return HostTokens(store.load(rows), self.device)
+        return _load_to_device(store, rows, self.device)
 
     def fits(self, size: int) -> bool:
-        """Say whether `size` more bytes may lie on the device."""
-        return size <= self._room(self.device)
+        """Tell whether `size` more bytes fit on the device."""
+        return size <= self._available(self.device)
 
-    def _choose(self, size: int) -> Tier:
-        if self.fits(size):
-            return "device"
-        if self.device.type != "cpu" and size <= self._room(torch.device("cpu")):
-            return "host"
-        return "stream"
-
-    def _room(self, device: torch.device) -> float:
-        """Return the bytes that this process may take."""
+    def _available(self, device: torch.device) -> float:
+        """Return the bytes that this process may use for tokens."""
         return SHARE * (free_memory(device) / self.processes - RESERVE)
 
 
 def move(plan: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
-    """Bring the indices of a plan to a device in one copy that nothing waits for."""
+    """Copy the indices of a plan to a device in one copy, without waiting for it."""
     if device.type != "cuda" or not plan:
         return plan
     moved = torch.cat(list(plan)).pin_memory().to(device, non_blocking=True)
@@ -251,27 +253,29 @@ def move(plan: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
 
 
 def clip_shapes(store: FeatureStore) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the shapes of a clip's tokens, (Tv, Dv) and (Ta, Da)."""
+    """Return the shapes of the tokens of one clip, (Tv, Dv) and (Ta, Da)."""
     each = store.encoding
     return (each.visual_tokens, each.visual_width), (each.audio_tokens, each.audio_width)
 
 
 def clip_bytes(store: FeatureStore) -> int:
-    """Return the bytes of a clip's tokens in float16."""
+    """Return the size of the tokens of one clip in float16, in bytes."""
     return 2 * sum(tokens * width for tokens, width in clip_shapes(store))
 
 
-def _resident(store: FeatureStore, rows: NDArray[np.int64], device: torch.device) -> Resident:
-    """Load clips; on the way to a GPU, host memory holds a few hundred of them at a time."""
+def _load_to_device(
+    store: FeatureStore, rows: NDArray[np.int64], device: torch.device
+) -> DeviceTokens:
+    """Load clips to the device; for a GPU, host memory holds only `CHUNK` of them at a time."""
     if device.type == "cpu":
         clips = store.load(rows)
-        return Resident(torch.from_numpy(clips.visual), torch.from_numpy(clips.audio))
+        return DeviceTokens(torch.from_numpy(clips.visual), torch.from_numpy(clips.audio))
     visual, audio = (
         torch.empty((len(rows), *shape), dtype=torch.float16, device=device)
         for shape in clip_shapes(store)
     )
-    plan = torch.arange(len(rows)).split(PART)
-    for index, pair in zip(plan, Streamed(store, rows, device).fetch(plan), strict=True):
+    plan = torch.arange(len(rows)).split(CHUNK)
+    for index, pair in zip(plan, CachedTokens(store, rows, device).fetch(plan), strict=True):
         first, last = int(index[0]), int(index[-1]) + 1
         visual[first:last], audio[first:last] = pair
-    return Resident(visual, audio)
+    return DeviceTokens(visual, audio)

@@ -1,6 +1,6 @@
-"""Which classes are learned when.
+"""Tasks, and the order in which classes are learned.
 
-A position is a class's place in the learning order; a label is its place in the cache's class list.
+A label is the index of a class in the cache, a position its index in the learning order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from avcil.incremental.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A group of classes that is learned together, as ranges of positions."""
+    """Classes that are learned together, as ranges of positions."""
 
     index: int
     new: range
@@ -37,12 +37,12 @@ class Task:
 
 
 def split_tasks(classes: int, tasks: int, first_task: int | None = None) -> list[Task]:
-    """Cut the learning order into tasks of equal size; the last one takes the remainder.
+    """Divide the learning order into tasks of equal size; the last one takes the remainder.
 
     Args:
         classes: number of classes.
         tasks: number of tasks.
-        first_task: classes of the first task, where it differs from the others.
+        first_task: number of classes in the first task, if it differs from the others.
 
     Raises:
         ConfigError: a task would be empty.
@@ -66,35 +66,35 @@ def class_order(
     """Return the label at each position of the learning order, [C].
 
     Args:
-        classes: class names of the cache; their order is the default.
+        classes: class names in the order of the cache, which is the default.
         order_seed: shuffles the classes.
-        names: the learning order itself, each class once.
+        names: all class names in learning order.
 
     Raises:
-        ConfigError: both are given, or `names` is no permutation of `classes`.
+        ConfigError: both are given, or `names` is not a permutation of `classes`.
     """
     if names is not None and order_seed is not None:
         raise ConfigError("give either a class order file or an order seed, not both")
-    if names is not None:
-        return _named_order(classes, names)
     if order_seed is not None:
         return np.random.default_rng(order_seed).permutation(len(classes))
-    return np.arange(len(classes))
-
-
-def _named_order(classes: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
+    if names is None:
+        return np.arange(len(classes))
     missing, surplus = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
     if missing or surplus or len(names) != len(classes):
         raise ConfigError(
             f"the class order must name each of the {len(classes)} classes once; "
             f"missing: {missing[:5]}, unknown: {surplus[:5]}, names given: {len(names)}"
         )
-    place = {name: label for label, name in enumerate(classes)}
-    return np.array([place[name] for name in names], dtype=np.int64)
+    labels = {name: label for label, name in enumerate(classes)}
+    return np.array([labels[name] for name in names], dtype=np.int64)
 
 
 def read_class_order(path: Path) -> list[str]:
-    """Read class names, one a line, in learning order."""
+    """Read class names in learning order, one per line.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""AV-CIL's own head: audio chooses where and when to look.
+"""AV-CIL's own head: audio-guided spatial and temporal attention.
 
 Shapes: B clips, J frames, S spatial tokens a frame, Dv and Da channels, D width.
 
@@ -16,7 +16,7 @@ from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
 from avcil.incremental.heads.layers import masked_mean
 
 NEVER = -1e9
-"""A score that softmax turns into zero; unlike -inf also where every frame is padding."""
+"""A score that softmax turns into zero; unlike -inf, also if every frame is padding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +49,8 @@ class AVCILHead(Head):
         padding = _padding(batch.visual_mask, self.tokens_per_frame)
         spatial, temporal = self._attend(frames, sound, padding)
         seen = ((spatial.exp() * frames).sum(2) * temporal.exp()).sum(1)
-        heard, looked = self.audio_projection(sound).relu(), self.visual_projection(seen).relu()
-        features = self.dropout(heard + looked)
+        audio, visual = self.audio_projection(sound).relu(), self.visual_projection(seen).relu()
+        features = self.dropout(audio + visual)
         if padding is not None:
             spatial = spatial.masked_fill(padding[:, :, None, None], 0.0)
             temporal = temporal.masked_fill(padding[:, :, None], 0.0)
@@ -58,8 +58,8 @@ class AVCILHead(Head):
             features,
             features[first:, None],
             None,
-            (heard, looked, features),
-            {"audio": heard, "visual": looked},
+            (audio, visual, features),
+            {"audio": audio, "visual": visual},
             {"spatial": spatial, "temporal": temporal},
         )
 
@@ -67,10 +67,10 @@ class AVCILHead(Head):
         self, frames: Tensor, sound: Tensor, padding: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return logarithms of the weights over space [B, J, S, Dv] and time [B, J, Dv]."""
-        asked = self.audio_query(sound).tanh()[:, None]  # [B, 1, Dv]
-        offered = self.visual_query(frames).tanh()
-        spatial = (offered * asked[:, None]).log_softmax(2)
-        scores = (spatial.exp() * offered).sum(2) * asked
+        query = self.audio_query(sound).tanh()[:, None]  # [B, 1, Dv]
+        keys = self.visual_query(frames).tanh()
+        spatial = (keys * query[:, None]).log_softmax(2)
+        scores = (spatial.exp() * keys).sum(2) * query
         if padding is not None:
             scores = scores.masked_fill(padding[:, :, None], NEVER)
         return spatial, scores.log_softmax(1)

@@ -1,4 +1,4 @@
-"""What every head takes and gives.
+"""Inputs and outputs of every head.
 
 Shapes: B clips, T tokens, Dv and Da channels of visual and audio tokens, D width of the head.
 """
@@ -29,32 +29,32 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What a head makes of a batch, with all that a method may want to distil."""
+    """Output of a head for a batch, with everything that a method may distil."""
 
     features: Tensor
-    """[B, D], what the classifier sees."""
+    """[B, D], input of the classifier."""
     tokens: Tensor
-    """[K, T, D], the last layer before pooling, of the last K clips: those that were asked for."""
+    """[K, T, D], the last layer before pooling, for the last K clips: those requested."""
     mask: Tensor | None
-    """[B, T] True at real tokens; None where there is no padding."""
+    """[B, T] True at real tokens; None without padding."""
     layers: tuple[Tensor, ...]
     """Outputs of the layers on the way to the features, [B, T, D] or [B, D]; last `features`."""
     streams: Mapping[str, Tensor] = field(default_factory=dict)
     """Pooled features of each modality before fusion, [B, D] each."""
     attention: Mapping[str, Tensor] = field(default_factory=dict)
-    """Logarithms of attention weights by name, [B, ...], where the head has any to compare; zero
-    where there is nothing but padding."""
+    """Logarithms of attention weights by name, [B, ...], for methods that distil them; zero where
+    there is only padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the whole network says of a batch."""
+    """Output of the whole network for a batch."""
 
     logits: Tensor
-    """[B, C], a class at each position of the learning order seen so far."""
+    """[B, C], classes in learning order."""
     encoded: Encoded
     notes: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the method noted after the last task that this network finished."""
+    """What `Method.after_task` returned for the last task that this network finished."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,11 +64,11 @@ class HeadOptions:
     width: int = 512
     """D."""
     input_norm: Literal["layernorm", "standardize", "l2", "none"] = "layernorm"
-    """How tokens are scaled before projection; `standardize` takes each channel's mean and
-    deviation from the training clips of the first task and keeps them."""
+    """How tokens are scaled before projection; `standardize` uses the mean and
+    standard deviation of each channel over the training clips of the first task."""
     dropout: float = 0.0
     classifier: Literal["linear", "cosine", "proxy"] = "linear"
-    """For methods that do not bring their own."""
+    """For methods without a classifier of their own."""
 
 
 class Head(nn.Module, ABC):
@@ -89,12 +89,12 @@ class Head(nn.Module, ABC):
 
         Args:
             batch: the clips.
-            first: of `Encoded.tokens`, those of clips [first:] are wanted and no others.
+            first: return `Encoded.tokens` for clips [first:] only.
         """
 
-    def guidance(self, batch: Batch) -> Tensor | None:
-        """Return how much each visual token listens to each audio token, [B, Tv, Ta].
+    def attention_weights(self, batch: Batch) -> Tensor | None:
+        """Return the attention of each visual token to each audio token, [B, Tv, Ta].
 
-        Rows add up to one. None from heads in which sound does not guide sight.
+        Rows add up to one. None for heads in which audio does not guide video.
         """
         return None

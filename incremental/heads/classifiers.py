@@ -1,6 +1,6 @@
 """Classifiers that grow with the tasks.
 
-Shapes: B clips, D width, C classes seen so far, K proxies a class.
+Shapes: B clips, D width, C classes seen so far, K proxies per class.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch.nn import functional
 
 
 class Classifier(nn.Module, ABC):
-    """Features to one logit a class; classes are only ever added at the end."""
+    """Maps features to one logit per class; new classes are added at the end."""
 
     @property
     @abstractmethod
     def classes(self) -> int:
-        """C, classes the classifier knows."""
+        """C, the number of classes."""
 
     @abstractmethod
     def grow(self, count: int) -> None:
-        """Add the `count` classes of a task and leave the weights of the others as they are."""
+        """Add the `count` classes of a task; the weights of the others do not change."""
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class Classifier(nn.Module, ABC):
 
 
 class LinearClassifier(Classifier):
-    """One weight vector and one bias a class."""
+    """One weight vector and one bias per class."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class LinearClassifier(Classifier):
 
     @property
     def classes(self) -> int:
-        """C, classes the classifier knows."""
+        """C, the number of classes."""
         return len(self.weight)
 
     def grow(self, count: int) -> None:
@@ -56,7 +56,7 @@ class LinearClassifier(Classifier):
 
 
 class CosineClassifier(Classifier):
-    """One direction a class; the logit is the cosine to it, times a learned scale.
+    """One direction per class; the logit is the cosine to it, times a learned scale.
 
     Source: Hou et al., LUCIR, CVPR 2019, equation 4.
     """
@@ -69,7 +69,7 @@ class CosineClassifier(Classifier):
 
     @property
     def classes(self) -> int:
-        """C, classes the classifier knows."""
+        """C, the number of classes."""
         return len(self.weight)
 
     def grow(self, count: int) -> None:
@@ -83,7 +83,7 @@ class CosineClassifier(Classifier):
 
 
 class ProxyClassifier(Classifier):
-    """Several directions a class; those nearest to a clip count most. Old ones are frozen.
+    """Several proxies per class, weighted by their similarity to the clip. Old ones are frozen.
 
     A class scores s = sum_k softmax_k(s_k) s_k over its proxies, s_k = 2 cos - 2 being minus the
     squared distance on the unit sphere. Its logit is eta (s - margin), eta learned.
@@ -96,28 +96,28 @@ class ProxyClassifier(Classifier):
     def __init__(self, width: int, proxies: int = 10, margin: float = 0.6) -> None:
         super().__init__()
         self.width, self.proxies, self.margin = width, proxies, margin
-        # A buffer, because the weight decay of an optimiser would move a parameter without gradient
+        # A buffer: weight decay would change a parameter, even one without a gradient.
         self.register_buffer("old", torch.empty(0, proxies, width))
         self.new = nn.Parameter(torch.empty(0, proxies, width))
         self.eta = nn.Parameter(torch.tensor(1.0))
 
     @property
     def classes(self) -> int:
-        """C, classes the classifier knows."""
+        """C, the number of classes."""
         return len(self.old) + len(self.new)
 
     def grow(self, count: int) -> None:
-        """Freeze the proxies so far and add classes with random ones."""
+        """Freeze the existing proxies and add classes with random ones."""
         self.old = torch.cat([self.old, self.new.detach()])
         new = torch.randn(count, self.proxies, self.width) / self.width**0.5
         self.new = nn.Parameter(new.to(self.old.device))
 
     @torch.no_grad()
     def imprint(self, features: Sequence[Tensor]) -> None:
-        """Put the new proxies at the centres of the new classes' features, [clips, D] each.
+        """Initialize the proxies of new classes with k-means centres of features, [clips, D] each.
 
-        Each centre is multiplied by the mean length of the old proxies, so that a class whose clips
-        differ much starts with shorter ones.
+        Centres are multiplied by the mean norm of the old proxies; classes with diverse clips
+        therefore start with shorter proxies.
         """
         centres = [kmeans(functional.normalize(each), self.proxies) for each in features]
         self.new.copy_(self.old.norm(dim=2).mean() * torch.stack(centres))
@@ -138,10 +138,10 @@ CLASSIFIERS: dict[str, Callable[[int], Classifier]] = {
 
 
 def kmeans(points: Tensor, count: int, rounds: int = 50) -> Tensor:
-    """Return K centres of points [N, D], each the mean of the points nearest to it.
+    """Return K centres of points [N, D] by k-means.
 
-    The first centres are chosen far from each other with PyTorch's generator. With fewer points
-    than centres some centres are equal.
+    They are initialized by k-means++ with PyTorch's generator. With fewer points than centres,
+    some centres are equal.
 
     Source: Lloyd, 1982; Arthur and Vassilvitskii, k-means++, SODA 2007.
     """
@@ -157,11 +157,11 @@ def kmeans(points: Tensor, count: int, rounds: int = 50) -> Tensor:
 
 
 def _spread(points: Tensor, count: int) -> Tensor:
-    """Draw centres from the points, each with a chance that grows with its squared distance."""
+    """Draw centres from the points, with probabilities proportional to the squared distance."""
     chosen = [points[int(torch.randint(len(points), ()))]]
     for _ in range(count - 1):
         distance = torch.cdist(points, torch.stack(chosen)).min(1).values.square()
-        # Where every point is a centre already, any will do.
+        # If every point is already a centre, draw any.
         weights = distance.cpu() if distance.sum() > 0 else torch.ones(len(points))
         chosen.append(points[int(torch.multinomial(weights, 1))])
     return torch.stack(chosen)

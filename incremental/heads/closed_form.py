@@ -1,4 +1,4 @@
-"""Classifiers in closed form: sums over clips that any order of tasks adds up to the same.
+"""Classifiers in closed form, from sums over clips that do not depend on the order of tasks.
 
 Shapes: B clips, D width, M random features, C classes seen so far.
 """
@@ -15,7 +15,7 @@ from avcil.incremental.heads.classifiers import Classifier
 
 
 class MomentClassifier(Classifier):
-    """Keeps second moments and class sums in float64 and solves for weights when asked to."""
+    """Accumulates second moments and class sums in float64, from which weights are solved."""
 
     second: Tensor  # [M, M] sum of x x^T
     sums: Tensor  # [M, C] sum of x of each class
@@ -33,7 +33,7 @@ class MomentClassifier(Classifier):
 
     @property
     def classes(self) -> int:
-        """C, classes the classifier knows."""
+        """C, the number of classes."""
         return len(self.counts)
 
     def grow(self, count: int) -> None:
@@ -55,11 +55,11 @@ class MomentClassifier(Classifier):
 
     @abstractmethod
     def expand(self, features: Tensor) -> Tensor:
-        """Return what the moments are of, [B, M] in float64."""
+        """Return the features whose moments are accumulated, [B, M] in float64."""
 
     @abstractmethod
     def solve(self) -> None:
-        """Set weight and bias from the clips absorbed so far."""
+        """Set weight and bias from the accumulated sums."""
 
 
 class DiscriminantClassifier(MomentClassifier):

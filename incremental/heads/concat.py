@@ -39,7 +39,7 @@ class ConcatHead(Head):
 
     def forward(self, batch: Batch, first: int) -> Encoded:
         """Fuse the tokens of each clip."""
-        # The same as the mean of projections, for one row a clip instead of T.
+        # Equal to the mean of the projections, with one row per clip instead of T.
         visual = self.visual_projection(masked_mean(batch.visual, batch.visual_mask))
         audio = self.audio_projection(masked_mean(batch.audio, batch.audio_mask))
         joined = visual + audio if self.fusion == "sum" else torch.cat([visual, audio], dim=1)

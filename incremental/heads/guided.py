@@ -1,6 +1,6 @@
 """Audio-guided video attention, the head of the paper.
 
-Each visual token asks the audio tokens what to listen to, then looks at the other visual tokens.
+Visual tokens attend to audio tokens, then to each other.
 
 Shapes: B clips, Tv visual and Ta audio tokens, Dv and Da channels, D width.
 """
@@ -31,7 +31,7 @@ class GuidedOptions(AttentionOptions):
     """Options of the guided head."""
 
     gate: Gate = "none"
-    """`tanh` scales what audio adds by a learned gate that starts closed (Jeong et al., AVIGATE,
+    """`tanh` scales what audio adds by a learned gate, initially zero (Jeong et al., AVIGATE,
     CVPR 2025)."""
     audio_norm: bool = True
     """LayerNorm on the audio tokens that are attended to."""
@@ -54,17 +54,17 @@ class CrossBlock(nn.Module):
         self.gates = nn.Parameter(torch.zeros(2)) if options.gate == "tanh" else None
 
     def forward(self, visual: Tensor, audio: Tensor, audio_mask: Tensor | None) -> Tensor:
-        """Update visual tokens [B, Tv, D] with what they heard in audio [B, Ta, D]."""
-        heard = self.attention(self.visual_norm(visual), self.audio_norm(audio), audio_mask)
-        visual = visual + self._gated(0, heard)
+        """Update visual tokens [B, Tv, D] by attention to audio tokens [B, Ta, D]."""
+        attended = self.attention(self.visual_norm(visual), self.audio_norm(audio), audio_mask)
+        visual = visual + self._gated(0, attended)
         return visual + self._gated(1, self.feed_forward(self.forward_norm(visual)))
 
-    def weights(self, visual: Tensor, audio: Tensor, audio_mask: Tensor | None) -> Tensor:
-        """Return how much each visual token listens to each audio token, [B, Tv, Ta]."""
+    def attention_weights(self, visual: Tensor, audio: Tensor, audio_mask: Tensor | None) -> Tensor:
+        """Return the attention of each visual token to each audio token, [B, Tv, Ta]."""
         return self.attention.weights(self.visual_norm(visual), self.audio_norm(audio), audio_mask)
 
-    def _gated(self, place: int, update: Tensor) -> Tensor:
-        return update if self.gates is None else self.gates.tanh()[place] * update
+    def _gated(self, index: int, update: Tensor) -> Tensor:
+        return update if self.gates is None else self.gates.tanh()[index] * update
 
 
 class GuidedHead(Head):
@@ -103,12 +103,12 @@ class GuidedHead(Head):
         features, tokens = self.pool(self.self[-1], guided, batch.visual_mask, first)
         return Encoded(features, tokens, batch.visual_mask, (*layers, guided, features), streams)
 
-    def guidance(self, batch: Batch) -> Tensor:
-        """Return how much each frame listens to each sound in the first layer, [B, Tv, Ta]."""
+    def attention_weights(self, batch: Batch) -> Tensor:
+        """Return the attention of visual to audio tokens in the first layer, [B, Tv, Ta]."""
         visual, audio = self._project(batch)
         first = self.cross[0]
         assert isinstance(first, CrossBlock)
-        return first.weights(visual, audio, batch.audio_mask)
+        return first.attention_weights(visual, audio, batch.audio_mask)
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:
         visual = self.visual_positions(self.visual_projection(batch.visual))

@@ -1,4 +1,4 @@
-"""Layers that heads are made of.
+"""Layers of the heads.
 
 Shapes: B clips, T query tokens, S memory tokens, D width.
 """
@@ -23,12 +23,12 @@ PoolKind = Literal["mean", "attention"]
 Gate = Literal["none", "tanh"]
 
 MANY_SCORES = 512**2
-"""Scores of a clip and head up to which a CPU keeps them all to attend in bfloat16."""
+"""Largest number of scores per clip and attention head that a CPU stores to attend in bfloat16."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionOptions(HeadOptions):
-    """Options of every head that attends."""
+    """Options of every head with attention."""
 
     heads: int = 8
     layers: int = 1
@@ -40,7 +40,7 @@ class AttentionOptions(HeadOptions):
 
 
 class InputNorm(nn.Module):
-    """Scale tokens before projection: one of the kinds of `HeadOptions.input_norm`."""
+    """Scale tokens before projection, as `HeadOptions.input_norm` says."""
 
     mean: Tensor
     deviation: Tensor
@@ -56,7 +56,7 @@ class InputNorm(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Scale tokens, [B, T, D] of any float type to the type of the weights."""
         if self.kind == "standardize":
-            # In place on a copy: one array of float32 is made, not three.
+            # In place on a copy: one float32 array is allocated instead of three.
             copied = tokens.to(self.mean.dtype, copy=True)
             return copied.sub_(self.mean).div_(self.deviation)
         tokens = tokens.float()
@@ -66,11 +66,11 @@ class InputNorm(nn.Module):
 
     @torch.no_grad()
     def fit(self, parts: Iterable[tuple[Tensor, Tensor | None]]) -> None:
-        """Take mean and deviation of each channel from tokens; only `standardize`.
+        """Compute the mean and standard deviation of each channel; only for `standardize`.
 
         Args:
-            parts: tokens [B, T, D] and their mask [B, T], None where nothing is padded; the same
-                parts in the same order give the same bits.
+            parts: tokens [B, T, D] and their mask [B, T], None without padding. The result
+                depends on their sizes and order in its last bits.
         """
         if self.kind != "standardize":
             return
@@ -84,7 +84,7 @@ class InputNorm(nn.Module):
         mean = total / max(count, 1)
         variance = squares / max(count, 1) - mean.square()
         self.mean.copy_(mean)
-        # A channel that never changes carries nothing: divide it by one, not by nearly zero.
+        # A constant channel holds no information: divide it by one, not by nearly zero.
         deviation = variance.clamp_min(0).sqrt()
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
@@ -97,9 +97,11 @@ def padding_mask(lengths: Tensor, size: int) -> Tensor:
 def masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over real tokens, [B, T, D] to [B, D]; zero for a clip without tokens."""
     if mask is None:
-        return tokens.sum(1) / tokens.shape[1]  # its gradient is a view; that of `mean` a copy
+        return (
+            tokens.sum(1) / tokens.shape[1]
+        )  # the gradient of `sum` is a view, that of `mean` a copy
     weight = mask.to(tokens.dtype)[:, :, None]
-    # Counted apart: bfloat16 has no odd numbers above 256.
+    # Counted separately: bfloat16 cannot represent odd numbers above 256.
     return (tokens * weight).sum(1) / mask.sum(1).clamp_min(1).float()[:, None]
 
 
@@ -112,14 +114,14 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         if width % heads:
-            raise ConfigError(f"head.width {width} is no multiple of head.heads {heads}")
+            raise ConfigError(f"head.width {width} is not a multiple of head.heads {heads}")
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """Let each query [B, T, D] gather from memory [B, S, D] where mask [B, S] is True."""
+        """Let queries [B, T, D] attend to memory [B, S, D] where mask [B, S] is True."""
         query = self._split(self.query(queries))
         key, value = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
         gathered = _attend(
@@ -142,7 +144,7 @@ class Attention(nn.Module):
 
 
 def _attend(parts: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, dropout: float) -> Tensor:
-    """Let queries gather values by keys, [B, heads, T or S, D / heads] each."""
+    """Attend with queries, keys and values, [B, heads, T or S, D / heads] each."""
     query, key, value = parts
     on_cpu = query.device.type == "cpu" and query.dtype is torch.bfloat16
     if not on_cpu or query.shape[2] * key.shape[2] > MANY_SCORES:
@@ -170,7 +172,7 @@ class FeedForward(nn.Sequential):
     def mean(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Return the mean over tokens, [B, T, D] to [B, D].
 
-        The last layer is linear, so it takes one row a clip: the mean of what comes before it.
+        The last layer is linear, so it is applied to the mean of its inputs: one row per clip.
         """
         *inner, last = self
         for layer in inner:
@@ -197,7 +199,7 @@ class SelfBlock(nn.Module):
         return tokens + self.feed_forward(self.forward_norm(tokens))
 
     def pooled(self, tokens: Tensor, mask: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
-        """Return the mean of updated tokens [B, D] and, of clips [first:] alone, themselves."""
+        """Return the mean of updated tokens, [B, D], and the updated tokens of clips [first:]."""
         tokens = self._attended(tokens, mask)
         sizes = [first, len(tokens) - first]
         rest, wanted = tokens.split(sizes)  # the gradient of a slice would be padded with zeros
@@ -217,7 +219,7 @@ class SelfBlock(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Add a position to each token, or nothing."""
+    """Add position embeddings to tokens, if any."""
 
     table: Tensor
 
@@ -235,7 +237,7 @@ class PositionEmbedding(nn.Module):
 
 
 def sinusoids(tokens: int, width: int) -> Tensor:
-    """Return sines and cosines of geometric wavelengths, [tokens, width].
+    """Return sinusoidal position embeddings, [tokens, width].
 
     Source: Vaswani et al., NeurIPS 2017, section 3.5.
     """
@@ -245,7 +247,7 @@ def sinusoids(tokens: int, width: int) -> Tensor:
 
 
 class Pool(nn.Module, ABC):
-    """The last block of a head and what makes one vector a clip of its tokens."""
+    """The last block of a head, and pooling of its tokens to one vector per clip."""
 
     @abstractmethod
     def forward(
@@ -269,7 +271,7 @@ class AttentionPool(Pool):
     def forward(
         self, block: SelfBlock, tokens: Tensor, mask: Tensor | None, first: int
     ) -> tuple[Tensor, Tensor]:
-        """Update tokens and let the query gather what it looks for."""
+        """Update tokens and let the query attend to them."""
         tokens = block(tokens, mask)
         queries = self.query.expand(len(tokens), -1, -1)
         return self.attention(queries, tokens, mask)[:, 0], tokens[first:]

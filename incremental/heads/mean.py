@@ -1,4 +1,4 @@
-"""The mean of each modality's tokens, with nothing to train: for methods in closed form.
+"""The mean of each modality's tokens, without trained weights: for methods in closed form.
 
 Shapes: B clips, D width.
 """
@@ -14,7 +14,7 @@ from avcil.incremental.heads.layers import masked_mean
 
 
 class MeanHead(Head):
-    """Average each modality over time, scale to norm one, join; `head.width` has no meaning."""
+    """Average each modality over time, scale to norm one, concatenate; `head.width` is ignored."""
 
     def __init__(self, options: HeadOptions, encoding: Encoding) -> None:
         """Build the head for the tokens of an encoding."""

@@ -86,9 +86,9 @@ class Network(nn.Module):
         streams = {name: each.float() for name, each in encoded.streams.items()}
         return replace(encoded, features=encoded.features.float(), streams=streams)
 
-    def guidance(self, batch: Batch) -> Tensor | None:
-        """Return `Head.guidance` of clips as they lie in the cache."""
-        return self.head.guidance(self._scaled(batch))
+    def attention_weights(self, batch: Batch) -> Tensor | None:
+        """Return `Head.attention_weights` for tokens as in the cache."""
+        return self.head.attention_weights(self._scaled(batch))
 
     def _scaled(self, batch: Batch) -> Batch:
         visual, audio = self.visual_norm(batch.visual), self.audio_norm(batch.audio)

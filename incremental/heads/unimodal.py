@@ -1,4 +1,4 @@
-"""Heads that see one modality: the modality ablation of the paper (table 3).
+"""Heads for one modality: the modality ablation of the paper (table 3).
 
 Shapes: B clips, T tokens, D width.
 """

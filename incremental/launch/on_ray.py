@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avcil.cache.reader import FeatureStore
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import ConfigError, RunBusy, RunLost
 from avcil.incremental.launch.progress import RunsProgress
 from avcil.incremental.launch.run import Job
@@ -77,7 +77,7 @@ class _Cluster:
         if device == "cuda" and not there:
             raise ConfigError("--device cuda: the Ray cluster has no GPU; leave --device out")
         on_gpu = there > 0 and device != "cpu"
-        self._residency = ("cuda" if on_gpu else "cpu", per_gpu if on_gpu else 1)
+        self._placement = ("cuda" if on_gpu else "cpu", per_gpu if on_gpu else 1)
         self._train = ray.remote(_train).options(
             num_cpus=0 if on_gpu else 1,
             num_gpus=1 / per_gpu if on_gpu else 0,
@@ -86,7 +86,7 @@ class _Cluster:
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Train all runs, and report each when it ends."""
-        waiting = {self._train.remote(job, self._where, *self._residency): job for job in jobs}
+        waiting = {self._train.remote(job, self._where, *self._placement): job for job in jobs}
         bars = {job.folder.path: _Follower(job, self._progress.bar_of(job)) for job in jobs}
         while waiting:
             if asked_to_stop():
@@ -166,8 +166,8 @@ def _train(job: Job, where: str, device: str, processes: int) -> Results | Raise
         while True:
             try:
                 store = FeatureStore.open(where)
-                residency = Residency(choose_device(device), processes=processes)
-                return job.train(store, residency, _NoBar())
+                placement = Placement(choose_device(device), processes=processes)
+                return job.train(store, placement, _NoBar())
             except RunBusy as error:
                 if time.monotonic() > deadline or asked_to_stop():
                     return Raised.of(error)

@@ -12,7 +12,7 @@ import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import RunLost
 from avcil.incremental.launch.progress import RunsProgress
 from avcil.incremental.launch.run import Job
@@ -45,15 +45,15 @@ def suitable_processes(jobs: Sequence[Job], store: FeatureStore, device: torch.d
 
 
 def train_in_processes(
-    jobs: Sequence[Job], store: FeatureStore, residency: Residency, progress: RunsProgress
+    jobs: Sequence[Job], store: FeatureStore, placement: Placement, progress: RunsProgress
 ) -> None:
-    """Train runs, `residency.processes` at once, and report each to `progress`.
+    """Train runs, `placement.processes` at once, and report each to `progress`.
 
     Raises:
         KeyboardInterrupt: the user asked to stop; every run has written its resume point.
     """
-    waiting, count = deque(jobs), residency.processes
-    arguments = (store, residency, max(1, torch.get_num_threads() // count))
+    waiting, count = deque(jobs), placement.processes
+    arguments = (store, placement, max(1, torch.get_num_threads() // count))
     with Pool(_Trainer, [arguments] * count, grace_s=GRACE_S) as pool:
         while waiting or pool.tasks:
             if asked_to_stop():
@@ -95,14 +95,14 @@ def _handle(report: Report, pool: Pool, progress: RunsProgress) -> None:
 class _Trainer:
     """Trains runs in a process of its own."""
 
-    def __init__(self, store: FeatureStore, residency: Residency, threads: int) -> None:
+    def __init__(self, store: FeatureStore, placement: Placement, threads: int) -> None:
         torch.set_num_threads(threads)
         compute_deterministically()
-        self._store, self._residency = store, residency
+        self._store, self._placement = store, placement
 
     def __call__(self, job: Job, send: Send) -> None:
         pass_on(lambda text: send(("log", text)))
-        send(job.train(self._store, self._residency, _SentBar(send)))
+        send(job.train(self._store, self._placement, _SentBar(send)))
 
 
 class _SentBar:

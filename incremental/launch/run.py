@@ -15,14 +15,14 @@ import torch
 from avcil.cache.reader import FeatureStore
 from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
 from avcil.incremental.methods import method_class
 from avcil.incremental.runs.facts import MethodFacts
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import CacheIdentity, Results
 from avcil.incremental.train.precision import autocast_type, suitable_threads
-from avcil.incremental.train.scenario import Curriculum
+from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
 from avcil.runtime.device import made_current
 from avcil.runtime.progress import Bar, log
@@ -59,7 +59,7 @@ class Job:
         except RunDamaged:
             return None  # `train` reads it again and raises
 
-    def train(self, store: FeatureStore, residency: Residency, bar: Bar) -> Results:
+    def train(self, store: FeatureStore, placement: Placement, bar: Bar) -> Results:
         """Train what is not trained yet; no other process may train this run meanwhile.
 
         Raises:
@@ -70,15 +70,15 @@ class Job:
             RunUnwritable: the run folder cannot be written.
             KeyboardInterrupt: the user asked to stop; the next start continues from there.
         """
-        with self._machine_errors(), self.folder.lock(), made_current(residency.device):
-            curriculum = Curriculum(self.config, store)
+        with self._machine_errors(), self.folder.lock(), made_current(placement.device):
+            scenario = Scenario(self.config, store)
             results = self.folder.read()
             if results is None:
-                results = new_results(self.config, store, curriculum, residency.device)
+                results = new_results(self.config, store, scenario, placement.device)
                 self.folder.start(self.config, results)
-            config = self._in_its_precision(store, results, residency.device)
+            config = self._in_its_precision(store, results, placement.device)
             with suitable_threads(config, store.encoding):
-                return Trainer(config, curriculum, self.folder, results, residency).run(bar)
+                return Trainer(config, scenario, self.folder, results, placement).run(bar)
 
     def _in_its_precision(
         self, store: FeatureStore, results: Results, device: torch.device
@@ -118,7 +118,7 @@ class Job:
 
 
 def new_results(
-    config: Config, store: FeatureStore, curriculum: Curriculum, device: torch.device
+    config: Config, store: FeatureStore, scenario: Scenario, device: torch.device
 ) -> Results:
     """Return the empty results of a new run."""
     encoding, manifest = store.encoding, store.manifest
@@ -132,9 +132,9 @@ def new_results(
             random_weights=encoding.random_weights,
             clips=len(manifest),
         ),
-        tasks=curriculum.class_names(),
-        total=curriculum.clips_to_test(),
-        leak_free_total=curriculum.leak_free_clips_to_test(),
+        tasks=scenario.class_names(),
+        total=scenario.clips_to_test(),
+        leak_free_total=scenario.leak_free_clips_to_test(),
         method=MethodFacts(
             title=method.title or name,
             upper_bound=method.upper_bound,

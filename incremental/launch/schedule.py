@@ -13,7 +13,7 @@ from typing import Literal
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request, Subject, resolve
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.launch.parallel import suitable_processes, train_in_processes
 from avcil.incremental.launch.progress import RunsProgress
@@ -21,7 +21,7 @@ from avcil.incremental.launch.run import Job, summary
 from avcil.incremental.options import parse_value
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.train.precision import compute_deterministically
-from avcil.incremental.train.scenario import Curriculum
+from avcil.incremental.train.scenario import Scenario
 from avcil.runtime.device import choose_device, use_granted_cores
 from avcil.runtime.pool import Raised
 from avcil.runtime.progress import log, track
@@ -37,7 +37,7 @@ def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config
     subject = describe(store)
     configs = [resolve(request, subject) for request in requests]
     for config in configs:
-        Curriculum(config, store)
+        Scenario(config, store)
     return configs
 
 
@@ -123,7 +123,7 @@ def _choose_engine(
     where = choose_device(device)
     count = max(1, min(parallel or suitable_processes(jobs, store, where), len(jobs)))
     train_all = train_in_processes if count > 1 else _train_in_turn
-    return partial(train_all, jobs, store, Residency(where, processes=count)), "clips"
+    return partial(train_all, jobs, store, Placement(where, processes=count)), "clips"
 
 
 def _unfinished(jobs: Sequence[Job]) -> tuple[list[Job], int]:
@@ -142,13 +142,13 @@ def _unfinished(jobs: Sequence[Job]) -> tuple[list[Job], int]:
 
 
 def _train_in_turn(
-    jobs: Sequence[Job], store: FeatureStore, residency: Residency, progress: RunsProgress
+    jobs: Sequence[Job], store: FeatureStore, placement: Placement, progress: RunsProgress
 ) -> None:
     for job in jobs:
         if asked_to_stop():
             raise KeyboardInterrupt
         try:
-            progress.finished(job, job.train(store, residency, progress.bar_of(job)))
+            progress.finished(job, job.train(store, placement, progress.bar_of(job)))
         except Exception as error:  # whatever it is, the other runs are trained
             raised = Raised.of(error)
             _clear_frames(error)

@@ -1,14 +1,14 @@
-"""Which sounds guided which frames: the guided head's attention on one clip, as a run kept it.
+"""Attention of the guided head on single clips: which sounds guided which frames.
 
-A run may keep `attention/<name>.npz` files, one a clip, with these arrays:
+A run folder may hold `attention/<name>.npz` files, one per clip, with these arrays:
 
-    weights     [V, A] share of audio token a in what guided visual token v; each row adds up to 1
-    visual_hz   rate of visual tokens
-    audio_hz    rate of audio tokens
+    weights     [V, A] attention of visual token v to audio token a; each row adds up to 1
+    visual_hz   visual tokens per second
+    audio_hz    audio tokens per second
     clip        id
     label       class
-    answer      class that the run answered
-    video       path of the clip, or an empty text
+    answer      predicted class
+    video       path of the clip, or an empty string
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class Attention:
     label: str
     answer: str
     video: Path | None
-    """The clip itself, where it is on disk."""
+    """File of the clip, if it is on disk."""
 
     @property
     def duration_s(self) -> float:
-        """Length of the clip as far as there are visual tokens."""
+        """Duration covered by visual tokens."""
         return self.weights.shape[0] / self.visual_hz
 
 
 def kept_attention(folder: Path) -> list[Attention]:
-    """Return what a run kept, by file name; a file that is damaged is named and left out."""
+    """Read the attention files of a run, by file name; damaged files are logged and left out."""
     found = []
     for path in sorted((folder / "attention").glob("*.npz")):
         try:
@@ -58,7 +58,7 @@ def read_attention(path: Path) -> Attention:
     """Read the attention on one clip.
 
     Raises:
-        RunDamaged: the file cannot be read or does not add up.
+        RunDamaged: the file cannot be read, or the weights of a token do not add up to 1.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -81,23 +81,23 @@ def read_attention(path: Path) -> Attention:
 
 
 def frames_at(video: Path, times_s: Sequence[float]) -> list[NDArray[np.uint8]]:
-    """Return the frame shown at each of some rising times, [H, W, 3]; the last one beyond the end.
+    """Return the frames shown at increasing times, [H, W, 3]; beyond the end, the last frame.
 
     Raises:
-        RunDamaged: the file has no pictures that can be decoded.
+        RunDamaged: the file has no frame that can be decoded.
     """
     chosen: list[NDArray[np.uint8]] = []
     shown = None
-    for time_s, picture in _pictures(video):
+    for time_s, frame in _frames(video):
         while shown is not None and len(chosen) < len(times_s) and time_s > times_s[len(chosen)]:
             chosen.append(shown)
-        shown = picture
+        shown = frame
     if shown is None:
-        raise RunDamaged(f"{video} holds no picture")
+        raise RunDamaged(f"{video} has no frames")
     return [*chosen, *([shown] * (len(times_s) - len(chosen)))]
 
 
-def _pictures(video: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def _frames(video: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield the time in seconds and the pixels of every frame."""
     import av
 
@@ -110,7 +110,7 @@ def _pictures(video: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
 
 
 def write_attention(folder: Path, kept: Sequence[Attention]) -> None:
-    """Write `attention/<number>.npz` below a run folder for each clip."""
+    """Write `attention/<number>.npz` in a run folder for each clip."""
     if not kept:
         return
     (folder / "attention").mkdir(exist_ok=True)
@@ -128,7 +128,7 @@ def write_attention(folder: Path, kept: Sequence[Attention]) -> None:
 
 
 def find_videos(cache: Path, clips: Sequence[str]) -> dict[str, Path]:
-    """Return the files of clips, of those that lie in the folder `videos` beside the cache."""
+    """Return the files of clips, for those found in the folder `videos` beside the cache."""
     wanted = set(clips)
     return {
         path.stem: path.resolve()

@@ -1,25 +1,18 @@
-"""The run folder while a run writes it: configuration, weights and the resume point.
+"""Writing of a run folder: configuration, metrics, weights and checkpoint.
 
-Every file is replaced in one step, so a kill at any moment leaves the old text or the new one.
+Every file is replaced atomically, so after a kill at any moment it holds the old or the new text.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from avcil.runtime.files import replace_file
-from avcil.runtime.progress import log
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-import io
-import pickle
-from dataclasses import dataclass
 
 import torch
 from safetensors.torch import load_file, save
@@ -28,25 +21,29 @@ from torch import Tensor
 from avcil.incremental.config.config import Config
 from avcil.incremental.errors import RunBusy, RunDamaged
 from avcil.incremental.runs.results import Results, read_run, write_json, write_results
-from avcil.runtime.files import FileLock, LockHeld
+from avcil.runtime.files import FileLock, LockHeld, replace_file
+from avcil.runtime.progress import log
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """One run on disk."""
+    """The folder of one run."""
 
     path: Path
 
     @classmethod
     def of(cls, runs: Path, config: Config) -> RunFolder:
-        """Return the folder of a configuration below `runs`; nothing is created."""
+        """Return the folder of a configuration below `runs`, without creating it."""
         return cls(runs / config.dataset / config.run_name)
 
     def lock(self) -> FileLock:
-        """Create the folder, if need be, and keep other processes from training the run.
+        """Create the folder if needed and lock it, so that no other process trains the run.
 
         Raises:
-            RunBusy: another process trains it.
+            RunBusy: another process holds the lock.
             OSError: the folder cannot be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
@@ -64,24 +61,28 @@ class RunFolder:
         write_json(self.path / "config.json", config.plain())
 
     def read(self) -> Results | None:
-        """Return what is known of the run; None before it was started.
+        """Return the results so far; None before the run was started.
 
         Raises:
-            RunDamaged: there is a run, but it cannot be read.
+            RunDamaged: the folder holds a run that cannot be read.
         """
         if not (self.path / "config.json").exists():
             return None
         return read_run(self.path).results
 
     def finish_task(self, task: int, weights: Mapping[str, Tensor], results: Results) -> None:
-        """Keep a task's weights and results, and drop its resume point."""
+        """Save the weights and results after a task, and delete its checkpoint."""
         stored = save({name: value.contiguous() for name, value in weights.items()})
-        replace_file(self._weights(task), stored)  # save_file's own are for their owner alone
+        replace_file(self._weights(task), stored)  # a file of save_file has mode 0600
         write_results(self.path, results)
         self._state.unlink(missing_ok=True)
 
     def weights(self, task: int, device: torch.device) -> dict[str, Tensor]:
-        """Return the weights after a task, on a device."""
+        """Return the weights after a task, on a device.
+
+        Raises:
+            RunDamaged: the file cannot be read.
+        """
         path = self._weights(task)
         try:
             stored = load_file(path)
@@ -92,13 +93,13 @@ class RunFolder:
         return {name: value.to(device) for name, value in stored.items()}
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Replace the resume point of a task in training in one step, durably."""
+        """Replace the checkpoint of the task in training, atomically and durably."""
         stored = io.BytesIO()
         torch.save(dict(state), stored)
         replace_file(self._state, stored.getbuffer())
 
     def load_state(self, task: int, device: torch.device) -> dict[str, Any] | None:
-        """Return the resume point if there is one of this task.
+        """Return the checkpoint, if there is one of this task.
 
         Raises:
             RunDamaged: it cannot be read.
@@ -107,12 +108,12 @@ class RunFolder:
             return None
         try:
             state = torch.load(self._state, map_location=device, weights_only=True)
-        except torch.OutOfMemoryError:  # a RuntimeError too; the file is sound
+        except torch.OutOfMemoryError:  # also a RuntimeError, but the file is not damaged
             raise
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise RunDamaged(
-                f"{self._state} cannot be read ({error}): delete it, and the same command trains "
-                "its task from the start"
+                f"{self._state} cannot be read ({error}): delete it to train its task "
+                "from the start with the same command"
             ) from error
         return state if state["task"] == task else None
 
@@ -124,55 +125,51 @@ class RunFolder:
         return self.path / f"task-{task}.safetensors"
 
 
-class Journal:
-    """The journal of one run, written by one process after another."""
+class MetricsLog:
+    """Writes the metrics of each epoch to `metrics.jsonl` and, if it is installed, TensorBoard."""
 
-    def __init__(self, folder: Path, epochs: int, *, board: bool | None = None) -> None:
-        """Prepare to write; nothing is created.
+    def __init__(self, folder: Path, epochs: int, *, tensorboard: bool | None = None) -> None:
+        """Prepare to write; nothing is created yet.
 
         Args:
             folder: the run folder.
-            epochs: epochs of a task.
-            board: write for TensorBoard too; None where it is installed.
+            epochs: number of epochs of a task.
+            tensorboard: whether to write for TensorBoard; None if it is installed.
         """
-        self._folder, self._path, self._epochs = folder, folder / "metrics.jsonl", epochs
-        self._board: SummaryWriter | None = None
-        self._has_board = find_spec("tensorboard") is not None if board is None else board
+        self.folder, self._path, self._epochs = folder, folder / "metrics.jsonl", epochs
+        self._writer: SummaryWriter | None = None
+        self._tensorboard = (
+            find_spec("tensorboard") is not None if tensorboard is None else tensorboard
+        )
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append one epoch, a line with the fields of `avcil.incremental.runs.results.Epoch`."""
+        """Append the metrics of one epoch, the fields of `avcil.incremental.runs.results.Epoch`."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self._has_board:
-            self._show(line)
+        if self._tensorboard:
+            self._write_to_tensorboard(line)
 
-    def _show(self, line: Mapping[str, Any]) -> None:
-        """Write the same figures for TensorBoard; its step counts epochs over all tasks."""
+    def _write_to_tensorboard(self, line: Mapping[str, Any]) -> None:
+        """Write the same metrics for TensorBoard, whose steps count epochs over all tasks."""
         step = line["task"] * self._epochs + line["epoch"]
-        if self._board is None:
-            self._board = self._open(step)
-        if self._board is None:
-            return
-        figures = {f"loss/{name}": value for name, value in line["losses"].items()}
-        figures |= {name: line[name] for name in ("lr", "validation_accuracy", "seconds")}
-        for name, value in figures.items():
+        if self._writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except Exception as error:  # an incomplete installation may raise anything
+                self._tensorboard = False
+                log(f"TensorBoard is installed but cannot be used, continuing without it: {error}")
+                return
+            # Hides what a killed process wrote for this epoch and later ones.
+            self._writer = SummaryWriter(str(self.folder), purge_step=step)
+        metrics = {f"loss/{name}": value for name, value in line["losses"].items()}
+        metrics |= {name: line[name] for name in ("lr", "validation_accuracy", "seconds")}
+        for name, value in metrics.items():
             if value is not None:
-                self._board.add_scalar(name, value, step)
-        self._board.flush()
-
-    def _open(self, step: int) -> SummaryWriter | None:
-        """Start to write for TensorBoard, or say why not and go on without."""
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except Exception as error:  # a half-broken installation may raise anything
-            self._has_board = False
-            log(f"TensorBoard is installed but cannot be used, going on without it: {error}")
-            return None
-        # TensorBoard then forgets what a killed process wrote of this epoch and later ones.
-        return SummaryWriter(str(self._folder), purge_step=step)
+                self._writer.add_scalar(name, value, step)
+        self._writer.flush()
 
     def rewind(self, task: int, epoch: int) -> None:
-        """Drop the lines of epochs that will be trained again, and a line cut by a kill."""
+        """Remove the lines of epochs that will be trained again, and an incomplete last line."""
         if not self._path.exists():
             return
         kept, lines = [], self._path.read_text("utf-8").splitlines()
@@ -188,7 +185,7 @@ class Journal:
             replace_file(self._path, "".join(kept).encode())
 
     def close(self) -> None:
-        """Let go of what is open."""
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        """Close the TensorBoard file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

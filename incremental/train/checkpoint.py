@@ -1,7 +1,7 @@
-"""The resume point of a task in training: what it holds and when it is written.
+"""The checkpoint of a task in training: what it holds and when it is written.
 
-With the seeds of config and epoch, it is all that decides how training goes on: a run that is
-killed and resumed takes the same steps as one that was left alone, bit for bit.
+Together with the seeds of the configuration and the epoch, it determines how training continues:
+a run that was killed and resumed takes the same steps as an uninterrupted one, bit for bit.
 """
 
 from __future__ import annotations
@@ -21,80 +21,78 @@ from avcil.incremental.runs.folder import RunFolder
 from avcil.runtime.stopping import asked_to_stop
 
 SECONDS_BETWEEN = "AVCIL_CHECKPOINT_SECONDS"
-"""Environment variable with the least time between resume points."""
+"""Environment variable with the minimum time between checkpoints; 30 if unset."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where the training of a task stands, apart from weights, optimizer and random generators."""
+    """Progress of a task, apart from weights, optimizer and random generators."""
 
     epoch: int = 0
-    """Epochs done."""
+    """Finished epochs."""
     step: int = 0
-    """Steps done of the epoch in training, which is also the place in its order of clips."""
+    """Finished steps of the current epoch."""
     totals: dict[str, Tensor] = field(default_factory=dict)
     """Sum of each loss term over these steps."""
     finite_steps: dict[str, Tensor] = field(default_factory=dict)
-    """How many of these steps kept each sum finite."""
+    """Number of these steps after which each sum was finite."""
     best_epoch: int = -1
     best_accuracy: float = -1.0
     """On validation clips, in [0, 1]."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
-    """Spent on the task by processes that were stopped."""
+    """Time that earlier, stopped processes spent on the task."""
 
     def finish_epoch(self) -> None:
-        """Count the epoch in training as done."""
+        """Count the current epoch as finished."""
         self.epoch += 1
         self.step, self.totals, self.finite_steps = 0, {}, {}
 
 
-class Cadence:
-    """Spaces resume points so that writing them takes less than 2 % of the time."""
+class CheckpointTimer:
+    """Spaces checkpoints so that writing them takes less than 2 % of the time."""
 
     PAUSE = 50
-    """How much longer the pause after writing is than the writing."""
+    """Minimum pause after a checkpoint, as a multiple of the time to write it."""
 
     def __init__(
         self, at_least_s: float | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Start counting.
+        """Start the first pause.
 
         Args:
-            at_least_s: the pause however fast writing is; 30 unless the environment says otherwise.
-                With 0, every step is written down, whatever it costs.
-            clock: seconds.
+            at_least_s: minimum pause in seconds; None reads it from the environment. With 0, a
+                checkpoint is written after every step.
+            clock: returns seconds.
 
         Raises:
-            ConfigError: the environment does not say a number.
+            ConfigError: the environment variable is not a number.
         """
-        self._at_least_s = usual_pause() if at_least_s is None else at_least_s
+        self._at_least_s = minimum_pause() if at_least_s is None else at_least_s
         self._clock = clock
         self._cost_s = 0.0
         self._ended = clock()
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write."""
-        if not self._at_least_s:
-            return True
+        """Whether it is time to write a checkpoint."""
         pause = self._clock() - self._ended
-        return pause >= max(self._at_least_s, self.PAUSE * self._cost_s)
+        return not self._at_least_s or pause >= max(self._at_least_s, self.PAUSE * self._cost_s)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Measure what happens within the context; the next pause starts at its end."""
+        """Measure the time to write within the context; the next pause starts at its end."""
         start = self._clock()
         yield
         self._ended = self._clock()
         self._cost_s = self._ended - start
 
 
-def usual_pause() -> float:
-    """Return the least seconds between resume points that the environment asks for.
+def minimum_pause() -> float:
+    """Return the minimum number of seconds between checkpoints, from the environment.
 
     Raises:
-        ConfigError: it does not say a number.
+        ConfigError: the environment variable is not a number.
     """
     text = os.environ.get(SECONDS_BETWEEN, "30")
     try:
@@ -103,50 +101,47 @@ def usual_pause() -> float:
         raise ConfigError(f"{SECONDS_BETWEEN} takes seconds such as 30, not {text!r}") from error
 
 
-@dataclass(kw_only=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Checkpoint:
-    """Writes the resume point of one task and goes back to it."""
+    """Saves and restores the state of one task in training."""
 
     task: int
     folder: RunFolder
-    cadence: Cadence
+    timer: CheckpointTimer
     network: Network
     optimizer: torch.optim.Optimizer
     device: torch.device
-    _since: float = field(default_factory=time.perf_counter)
+    _start: float = field(default_factory=time.perf_counter)
 
-    def keep(self, progress: Progress) -> None:
-        """Write the resume point if it is time, or if the user asked to stop.
+    def save_if_due(self, progress: Progress) -> None:
+        """Write the checkpoint if it is time to, or if the user asked to stop.
 
         Raises:
-            KeyboardInterrupt: the user asked to stop, and the resume point is written.
+            KeyboardInterrupt: the user asked to stop; the checkpoint is written.
         """
         stop = asked_to_stop()
-        if stop or self.cadence.due:
-            with self.cadence.writing():
-                self.folder.save_state(self._state(progress))
+        if stop or self.timer.due:
+            with self.timer.writing():
+                state = {each.name: getattr(progress, each.name) for each in fields(progress)}
+                state |= {
+                    "task": self.task,
+                    "seconds": progress.seconds + time.perf_counter() - self._start,
+                    "network": self.network.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "random": torch.get_rng_state(),
+                    "random_cuda": None,
+                }
+                if self.device.type == "cuda":
+                    state["random_cuda"] = torch.cuda.get_rng_state(self.device)
+                self.folder.save_state(state)
         if stop:
             raise KeyboardInterrupt
 
-    def _state(self, progress: Progress) -> dict[str, object]:
-        spent = progress.seconds + time.perf_counter() - self._since
-        state: dict[str, object] = {
-            each.name: getattr(progress, each.name) for each in fields(progress)
-        }
-        return state | {
-            "task": self.task,
-            "seconds": spent,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if self._on_gpu else None,
-        }
-
     def restore(self) -> Progress:
-        """Go back to the resume point of the task, if there is one, and return where it stands.
+        """Restore the checkpoint of the task, if there is one, and return the progress.
 
         Raises:
-            RunDamaged: the resume point cannot be read.
+            RunDamaged: the checkpoint cannot be read.
         """
         state = self.folder.load_state(self.task, self.device)
         if state is None:
@@ -154,10 +149,6 @@ class Checkpoint:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
-        if self._on_gpu and state["random_cuda"] is not None:
+        if self.device.type == "cuda" and state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
         return Progress(**{each.name: state[each.name] for each in fields(Progress)})
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self.device.type == "cuda"

@@ -1,11 +1,11 @@
-"""What a network answers, and how often it is right.
+"""Predictions, and how many of them are correct.
 
 Shapes: N clips, B of a batch, D width, C classes seen so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +14,50 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from avcil.cache.reader import FeatureStore
 from avcil.incremental.data.clips import TokenSet
 from avcil.incremental.data.tasks import Task
-from avcil.incremental.heads.base import Outputs
 from avcil.incremental.heads.network import Network
 from avcil.incremental.runs.attention import Attention, find_videos
+from avcil.incremental.runs.results import Results
+from avcil.incremental.train.scenario import Scenario
 
 
 @torch.no_grad()
 def predict(network: Network, clips: TokenSet, means: Tensor | None = None) -> Tensor:
-    """Return the predicted position of each clip, [N], among all classes seen.
+    """Return the predicted class of each clip, [N] positions among all classes seen.
 
     Args:
-        network: what is tested.
+        network: the network to test.
         clips: the clips.
-        means: [C, D] of `class_means` to take the nearest of; without them the largest logit wins.
+        means: [C, D] of `class_means`, to predict the nearest; None to predict the largest logit.
     """
     network.eval()
-    return torch.cat([_decide(network(batch), means) for batch in clips.batches()])
-
-
-def _decide(outputs: Outputs, means: Tensor | None) -> Tensor:
-    if means is None:
-        return outputs.logits.argmax(1)
-    # Both sides have norm one, so the nearest mean is the one with the largest cosine.
-    return (functional.normalize(outputs.encoded.features) @ means.T).argmax(1)
+    predicted = []
+    for batch in clips.batches():
+        outputs = network(batch)
+        scores = outputs.logits
+        if means is not None:  # all have norm one: the nearest mean has the largest cosine
+            scores = functional.normalize(outputs.encoded.features) @ means.T
+        predicted.append(scores.argmax(1))
+    return torch.cat(predicted)
 
 
 @torch.no_grad()
 def unit_features(network: Network, clips: TokenSet, chosen: Tensor | None = None) -> Tensor:
-    """Return the features of clips, or of those at positions [N], scaled to norm one, [N, D]."""
+    """Return features scaled to norm one, [N, D], of all clips or of those at positions [N]."""
     network.eval()
     features = [network.encode(batch).features for batch in clips.batches(chosen=chosen)]
     return functional.normalize(torch.cat(features))
+
+
+def features_of_class(network: Network, clips: TokenSet) -> Callable[[int], NDArray[np.float32]]:
+    """Return a function from the position of a class to the unit features of its clips, [N, D]."""
+
+    def features(position: int) -> NDArray[np.float32]:
+        chosen = (clips.labels == position).nonzero()[:, 0].cpu()
+        return unit_features(network, clips, chosen).cpu().numpy()
+
+    return features
 
 
 def class_means(network: Network, clips: TokenSet) -> Tensor:
@@ -61,47 +71,73 @@ def class_means(network: Network, clips: TokenSet) -> Tensor:
 
 
 def accuracy(network: Network, clips: TokenSet, means: Tensor | None = None) -> float:
-    """Return the share of clips that are classified rightly, in [0, 1]."""
-    right = predict(network, clips, means) == clips.labels
-    return float(right.sum()) / len(right)
+    """Return the fraction of clips that are classified correctly, in [0, 1]."""
+    correct = predict(network, clips, means) == clips.labels
+    return float(correct.sum()) / len(correct)
+
+
+def record_test(
+    results: Results,
+    scenario: Scenario,
+    task: Task,
+    rows: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+) -> None:
+    """Add the counts of correct test clips after a task to the results.
+
+    Clips that share a video with a training clip are also left out in a second count. After the
+    last task, the confusion matrix is kept.
+
+    Args:
+        results: of the run; a row is appended.
+        scenario: the scenario.
+        task: the last task trained.
+        rows: [N] rows of the test clips in the cache.
+        predicted: [N] position of the class predicted for each.
+    """
+    true = scenario.positions[scenario.store.manifest.labels[rows]]
+    tasks, classes = scenario.tasks[: task.index + 1], len(task.seen)
+    counts = confusion(true, predicted, classes)
+    results.correct.append(count_correct(counts, tasks))
+    if results.leak_free_total:
+        kept = ~scenario.leaks[rows]
+        kept_counts = confusion(true[kept], predicted[kept], classes)
+        results.leak_free_correct.append(count_correct(kept_counts, tasks))
+    if results.complete:
+        results.confusion = counts.tolist()
 
 
 def confusion(
-    true: NDArray[np.int64], answered: NDArray[np.int64], classes: int
+    true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
-    """Count clips by true class and class answered, [N] each, into [C, C]."""
-    pairs = np.bincount(true * classes + answered, minlength=classes * classes)
+    """Count clips by true class and predicted class, [N] each, into [C, C]."""
+    pairs = np.bincount(true * classes + predicted, minlength=classes * classes)
     return pairs.reshape(classes, classes)
 
 
 def count_correct(counts: NDArray[np.int64], tasks: Sequence[Task]) -> list[int]:
-    """Return how many clips of each task are classified rightly, from `confusion`."""
-    right = counts.diagonal()
-    return [int(right[task.new.start : task.new.stop].sum()) for task in tasks]
+    """Return the number of clips of each task that are classified correctly, from `confusion`."""
+    correct = counts.diagonal()
+    return [int(correct[task.new.start : task.new.stop].sum()) for task in tasks]
 
 
 @torch.no_grad()
-def guided_attention(
-    network: Network,
-    store: FeatureStore,
-    names: Sequence[str],
-    rows: NDArray[np.int64],
-    clips: TokenSet,
-) -> list[Attention]:
-    """Return which sounds guided which frames of each clip; none where the head has no attention.
+def example_attention(network: Network, scenario: Scenario, clips: TokenSet) -> list[Attention]:
+    """Return the attention on the example clips; empty if audio does not guide video in the head.
 
     Args:
         network: the network after the last task.
-        store: the cache.
-        names: [C] class names in learning order.
-        rows: [B] rows of the clips.
-        clips: the clips themselves.
+        scenario: the scenario.
+        clips: those of `Scenario.example_rows`.
     """
-    weights = network.guidance(next(clips.batches(len(clips))))
+    weights = network.attention_weights(next(clips.batches(len(clips))))
     if weights is None:
         return []
-    answers = predict(network, clips)
-    videos = find_videos(Path(store.where), [store.manifest.ids[row] for row in rows])
+    store = scenario.store
+    names = [name for task in scenario.class_names() for name in task]
+    ids = [store.manifest.ids[row] for row in scenario.example_rows()]
+    videos = find_videos(Path(store.where), ids)
+    predicted = predict(network, clips)
     return [
         Attention(
             weights=weights[number, : clips.visual_lengths[number], : clips.audio_lengths[number]]
@@ -110,10 +146,10 @@ def guided_attention(
             .numpy(),
             visual_hz=store.encoding.visual_rate_hz * store.encoding.tokens_per_frame,
             audio_hz=store.encoding.audio_rate_hz,
-            clip=store.manifest.ids[row],
+            clip=clip,
             label=names[int(clips.labels[number])],
-            answer=names[int(answers[number])],
-            video=videos.get(store.manifest.ids[row]),
+            answer=names[int(predicted[number])],
+            video=videos.get(clip),
         )
-        for number, row in enumerate(rows)
+        for number, clip in enumerate(ids)
     ]

@@ -1,17 +1,12 @@
-"""The only training loop: the epochs of one task.
-
-Shapes: N clips, C classes seen so far.
-"""
+"""The only training loop: the epochs of one task."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from avcil.incremental.config.config import Config, derive_seed
 from avcil.incremental.data.clips import Sampler, TokenSet
@@ -19,8 +14,8 @@ from avcil.incremental.data.tasks import Task
 from avcil.incremental.errors import NonFiniteLoss
 from avcil.incremental.heads.network import Network
 from avcil.incremental.methods.base import Method
-from avcil.incremental.runs.folder import Journal, RunFolder
-from avcil.incremental.train.checkpoint import Cadence, Checkpoint, Progress
+from avcil.incremental.runs.folder import MetricsLog
+from avcil.incremental.train.checkpoint import Checkpoint, Progress
 from avcil.incremental.train.evaluate import accuracy, class_means
 from avcil.incremental.train.step import Step
 from avcil.incremental.train.teacher import Teacher
@@ -29,93 +24,72 @@ from avcil.runtime.progress import Bar
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Fit:
-    """Trains the network on one task and keeps the best epoch by validation accuracy."""
+    """Trains the network on one task and keeps the epoch with the best validation accuracy."""
 
     config: Config
     method: Method
     task: Task
     network: Network
     teacher: Teacher | None
-    """The network of the previous task."""
+    """The network after the previous task, frozen."""
     clips: TokenSet
     """New clips, then exemplars."""
     current: int
-    """How many of `clips` are new."""
+    """Number of new clips."""
     validation: TokenSet
-    folder: RunFolder
-    cadence: Cadence
-    journal: Journal
+    metrics: MetricsLog
     progress: Progress = field(default_factory=Progress)
 
-    def run(self, bar: Bar) -> Progress:
-        """Train every epoch that is not done, and leave the best weights in the network.
-
-        There is nothing to do for a method without loss terms.
+    def run(self, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint, bar: Bar) -> Progress:
+        """Train the remaining epochs and load the best weights into the network.
 
         Raises:
             NonFiniteLoss: a loss term became NaN or infinite.
-            KeyboardInterrupt: the user asked to stop; the resume point is written.
+            KeyboardInterrupt: the user asked to stop; the checkpoint is written.
         """
-        if not self.method.terms:
-            bar.skip(self.config.epochs)
-            return self.progress
-        optimizer = make_optimizer(self.config, self.network)
-        checkpoint = self._checkpoint(optimizer)
-        self.progress = checkpoint.restore()
-        self.journal.rewind(self.task.index, self.progress.epoch)
-        bar.skip(self.progress.epoch)
-        full = self.sampler().full
-        step = Step(self.config, self.method, self.task, self.network, optimizer, full)
-        while self.progress.epoch < self.config.epochs:
-            note = self._train_and_validate(step, checkpoint)
+        config, task = self.config, self.task
+        progress = self.progress = checkpoint.restore()
+        self.metrics.rewind(task.index, progress.epoch)
+        bar.skip(progress.epoch)
+        full = self.sampler().full_batch
+        step = Step(config, self.method, task, self.network, optimizer, full)
+        while progress.epoch < config.epochs:
+            start, epoch = time.perf_counter(), progress.epoch
+            losses = self.train_epoch(step, optimizer, checkpoint)
+            score = None
+            if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
+                score = self.validate()
+                if score > progress.best_accuracy:
+                    progress.best_accuracy, progress.best_epoch = score, epoch
+                    progress.best_weights = {
+                        name: value.clone() for name, value in self.network.state_dict().items()
+                    }
+            self.metrics.write(
+                {
+                    "task": task.index,
+                    "epoch": epoch,
+                    "losses": losses,
+                    "lr": float(optimizer.param_groups[0]["lr"]),
+                    "validation_accuracy": score,
+                    "seconds": round(time.perf_counter() - start, 4),
+                }
+            )
+            progress.finish_epoch()
+            note = f"task {task.index + 1}/{config.tasks}, epoch {epoch + 1}/{config.epochs}: "
+            note += ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
+            note += "" if score is None else f", validation {score:.1%}"
             bar.advance(1, note, len(self.clips))
-        self.network.load_state_dict(self.progress.best_weights)
-        return self.progress
+        self.network.load_state_dict(progress.best_weights)
+        return progress
 
-    def validate(self) -> float:
-        """Return the accuracy on validation clips, in [0, 1], as the network stands."""
-        means = class_means(self.network, self.clips) if self.method.nearest_mean else None
-        return accuracy(self.network, self.validation, means)
-
-    def _train_and_validate(self, step: Step, checkpoint: Checkpoint) -> str:
-        """Train and write down one epoch, and return it in a few words."""
-        start, epoch = time.perf_counter(), self.progress.epoch
-        losses = self.train_epoch(epoch, step, checkpoint)
-        score = self._score(epoch)
-        self.journal.write(
-            {
-                "task": self.task.index,
-                "epoch": epoch,
-                "losses": losses,
-                "lr": float(checkpoint.optimizer.param_groups[0]["lr"]),
-                "validation_accuracy": score,
-                "seconds": round(time.perf_counter() - start, 4),
-            }
-        )
-        self.progress.finish_epoch()
-        terms = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
-        place = f"task {self.task.index + 1}/{self.config.tasks}"
-        seen = "" if score is None else f", validation {score:.1%}"
-        return f"{place}, epoch {epoch + 1}/{self.config.epochs}: {terms}{seen}"
-
-    def _score(self, epoch: int) -> float | None:
-        """Validate if it is this epoch's turn, and keep the weights if they are the best so far."""
-        if (epoch + 1) % self.config.validate_every and epoch + 1 < self.config.epochs:
-            return None
-        score = self.validate()
-        if score > self.progress.best_accuracy:
-            self.progress.best_accuracy, self.progress.best_epoch = score, epoch
-            self.progress.best_weights = {
-                name: value.clone() for name, value in self.network.state_dict().items()
-            }
-        return score
-
-    def train_epoch(self, epoch: int, step: Step, checkpoint: Checkpoint) -> dict[str, float]:
-        """Train one epoch and return the mean of each loss term over its steps."""
-        # All chance of an epoch comes from this seed, so an epoch can be repeated after a kill.
-        seed = derive_seed(self.config.seed, "epoch", self.task.index, epoch)
-        sampler, progress = self.sampler(), self.progress
-        if progress.step == 0:  # else the generators are where the resume point left them
+    def train_epoch(
+        self, step: Step, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint
+    ) -> dict[str, float]:
+        """Train the current epoch and return the mean of each loss term over its steps."""
+        # This seed determines all randomness in the epoch, so that a killed run can repeat it.
+        progress, sampler = self.progress, self.sampler()
+        seed = derive_seed(self.config.seed, "epoch", self.task.index, progress.epoch)
+        if progress.step == 0:  # otherwise the checkpoint restored the generators
             torch.manual_seed(seed)
         self.network.train()
         totals, finite_steps = progress.totals, progress.finite_steps
@@ -124,19 +98,20 @@ class Fit:
         for (index, clips), (_, new) in zip(drawn, plan, strict=True):
             batch = replace(clips, current=new)
             old = None if self.teacher is None else self.teacher.outputs(index, batch)
-            done = epoch * sampler.steps + progress.step
-            set_rate(checkpoint.optimizer, learning_rate(self.config, done, sampler.steps))
+            steps_done = progress.epoch * sampler.steps + progress.step
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.config, steps_done, sampler.steps)
             for name, term in step(batch, old).items():
                 totals[name] = totals.get(name, torch.zeros_like(term)) + term
-                # Counted on the device: asking now would make every step wait for it.
+                # Counted on the device: reading a value here would wait for it at every step.
                 finite_steps[name] = finite_steps.get(name, 0) + totals[name].isfinite()
             progress.step += 1
-            checkpoint.keep(progress)
-        self._refuse_non_finite(epoch, totals, finite_steps)
+            checkpoint.save_if_due(progress)
+        self._check_finite()
         return {name: float(total) / sampler.steps for name, total in totals.items()}
 
     def sampler(self) -> Sampler:
-        """Return what makes the batches of an epoch."""
+        """Return the sampler of an epoch's batches."""
         return Sampler(
             current=self.current,
             exemplars=len(self.clips) - self.current,
@@ -145,27 +120,22 @@ class Fit:
             exemplar_batch_size=self.config.exemplar_batch_size,
         )
 
-    def _refuse_non_finite(
-        self, epoch: int, totals: Mapping[str, Tensor], finite_steps: Mapping[str, Tensor]
-    ) -> None:
-        """Stop the run for the term that went wrong first; the weights spread it to the others."""
+    def validate(self) -> float:
+        """Return the accuracy of the network on the validation clips, in [0, 1]."""
+        means = class_means(self.network, self.clips) if self.method.nearest_mean else None
+        return accuracy(self.network, self.validation, means)
+
+    def _check_finite(self) -> None:
+        """Raise for the loss term that became non-finite first; the weights spread it to others."""
+        totals, finite_steps = self.progress.totals, self.progress.finite_steps
         if all(math.isfinite(total) for total in totals.values()):
             return
         name = min(totals, key=lambda name: int(finite_steps[name]))
         raise NonFiniteLoss(
-            f"loss term {name!r} became {float(totals[name])} in task {self.task.index}, "
-            f"epoch {epoch}, step {int(finite_steps[name])} of {self.folder.path}: lower its "
-            f"weight with --set losses.{name}=..., or the step with --set learning_rate=..."
-        )
-
-    def _checkpoint(self, optimizer: torch.optim.Optimizer) -> Checkpoint:
-        return Checkpoint(
-            task=self.task.index,
-            folder=self.folder,
-            cadence=self.cadence,
-            network=self.network,
-            optimizer=optimizer,
-            device=self.clips.labels.device,
+            f"loss term {name!r} became {float(totals[name])} in task {self.task.index}, epoch "
+            f"{self.progress.epoch}, step {int(finite_steps[name])} of {self.metrics.folder}: "
+            f"lower its weight with --set losses.{name}=..., or the learning rate with "
+            "--set learning_rate=..."
         )
 
 
@@ -176,24 +146,12 @@ def make_optimizer(config: Config, network: Network) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(weights, rate, momentum=config.momentum, weight_decay=decay)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    if config.graphed and weights[0].device.type == "cuda":
-        first = torch.tensor(rate, device=weights[0].device)
-        return kind(weights, first, weight_decay=decay, fused=True, capturable=True)
     return kind(weights, rate, weight_decay=decay, fused=True)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate, in the optimizer's own tensor if it keeps one."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def learning_rate(config: Config, step: int, steps_in_epoch: int) -> float:
+def learning_rate(config: Config, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step, counted from the start of the task."""
-    total = config.epochs * steps_in_epoch
-    rise = min(1.0, (step + 1) / max(config.warmup * total, 1))
-    fall = 0.5 + 0.5 * math.cos(math.pi * step / total) if config.schedule == "cosine" else 1.0
-    return config.learning_rate * rise * fall
+    total = config.epochs * steps_per_epoch
+    warmup = min(1.0, (step + 1) / max(config.warmup * total, 1))
+    decay = 0.5 + 0.5 * math.cos(math.pi * step / total) if config.schedule == "cosine" else 1.0
+    return config.learning_rate * warmup * decay

@@ -1,4 +1,4 @@
-"""Where a run computes, and how it is made to compute the same each time."""
+"""Numeric precision, determinism and CPU threads of a run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from avcil.incremental.config.config import Config
 from avcil.runtime.device import multiplies_bf16
 
 MANY_PRODUCTS = 5 * 10**7
-"""Multiplications of a step's largest layers above which a second CPU thread pays."""
+"""Multiplications in the largest layers of a step above which a second CPU thread is faster."""
 
 
 def autocast_type(config: Config, encoding: Encoding, device: torch.device) -> torch.dtype | None:
-    """Return the type of the products of a run's head, by `Config.precision`.
+    """Return the type in which the head computes products, by `Config.precision`.
 
-    None is float32, and on a GPU truly so: TF32 stays off.
+    None means float32; TF32 stays off on a GPU.
     """
     precision = config.precision
     if precision == "auto":
@@ -29,18 +29,18 @@ def autocast_type(config: Config, encoding: Encoding, device: torch.device) -> t
 
 
 def compute_deterministically() -> None:
-    """Make the same seed give the same bits on the same machine."""
-    # cuBLAS reads this when its first handle is made; without it some products vary.
+    """Make runs with the same seed bit-identical on the same machine."""
+    # cuBLAS reads this when its first handle is created; without it some products vary.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    # Else every new tensor is filled first; nothing here reads what it has not written.
+    # Do not fill new tensors first; nothing here reads uninitialized memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("highest")  # NVIDIA's containers turn TF32 on
 
 
 def computes_on_one_thread(config: Config, encoding: Encoding) -> bool:
-    """Tell whether a run is so small that a second CPU thread would not pay."""
+    """Tell whether a run is too small for a second CPU thread to be faster."""
     tokens = encoding.visual_tokens + encoding.audio_tokens
     products = config.batch_size * tokens * int(config.head["width"]) ** 2
     return products <= MANY_PRODUCTS
@@ -48,10 +48,10 @@ def computes_on_one_thread(config: Config, encoding: Encoding) -> bool:
 
 @contextmanager
 def suitable_threads(config: Config, encoding: Encoding) -> Iterator[None]:
-    """Compute a small run on one CPU thread and a large one on all, within the context.
+    """Use one CPU thread for a small run and all for a large one, within the context.
 
-    Threads wait for each other after every product. On two cores that other programs used as well,
-    a run of the demo took 11 s with one thread and 126 s with two.
+    Threads synchronize after every product. On two cores shared with other programs, a run of the
+    demo took 11 s with one thread and 126 s with two.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1 if computes_on_one_thread(config, encoding) else before)

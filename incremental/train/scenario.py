@@ -1,4 +1,4 @@
-"""The clips of a cache, laid out as tasks."""
+"""The clips of a cache, divided into tasks."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from avcil.incremental.data.tasks import class_order, split_tasks
 from avcil.incremental.errors import ConfigError
 
 EXAMPLES = 4
-"""Clips whose attention is kept."""
+"""Number of clips whose attention is saved."""
 
 
-class Curriculum:
-    """The clips of a cache in learning order: classes by position, tasks as ranges of them."""
+class Scenario:
+    """Classes in learning order, divided into tasks, and the clips of each class.
+
+    A label is the index of a class in the cache, a position its index in the learning order.
+    """
 
     def __init__(self, config: Config, store: FeatureStore) -> None:
-        """Lay the tasks of a configuration over a cache.
+        """Divide the classes of a cache into the tasks of a configuration.
 
         Raises:
-            ConfigError: the classes do not fit the tasks, or a class lacks clips of some split.
+            ConfigError: the classes do not fit the tasks, or a class has no clips in some split.
         """
         classes = store.manifest.classes
         self.store = store
         self.labels = class_order(classes, config.order_seed, config.class_order)  # by position
         self.positions = np.argsort(self.labels)  # by label
         self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
-        self._rows = self._sort_rows(config)
         self.leaks = leaks(store.manifest)  # [N]
-        for (split, position), rows in self._rows.items():
-            if not len(rows):
-                raise ConfigError(
-                    f"class {classes[self.labels[position]]!r} has no {split} clip in the cache: "
-                    "every class needs clips to train, validate and test on"
-                )
+        self._rows: dict[tuple[Split, int], NDArray[np.int64]] = {}
+        for split in SPLITS:
+            rows = store.rows(split)
+            labels = store.manifest.labels[rows]
+            for position, label in enumerate(self.labels):
+                self._rows[split, position] = rows[labels == label]
+                if label not in labels:
+                    raise ConfigError(
+                        f"class {classes[label]!r} has no {split} clip in the cache: "
+                        "every class needs clips to train, validate and test on"
+                    )
+        if config.few_shot is not None:
+            for position in range(self.tasks[0].new.stop, len(classes)):
+                rng = np.random.default_rng(derive_seed(config.seed, "few-shot", position))
+                shuffled = rng.permutation(self._rows["train", position])
+                self._rows["train", position] = np.sort(shuffled[: config.few_shot])
 
     def rows(self, split: Split, positions: range) -> NDArray[np.int64]:
-        """Return the rows of some classes, sorted."""
+        """Return the rows of the clips of some classes in the cache, sorted."""
         return np.sort(np.concatenate([self._rows[split, position] for position in positions]))
-
-    def _sort_rows(self, config: Config) -> dict[tuple[Split, int], NDArray[np.int64]]:
-        """Return the rows of each split and class position."""
-        result: dict[tuple[Split, int], NDArray[np.int64]] = {}
-        for split in SPLITS:
-            rows = self.store.rows(split)
-            labels = self.store.manifest.labels[rows]
-            for position, label in enumerate(self.labels):
-                result[split, position] = rows[labels == label]
-        for position in range(self.tasks[0].new.stop, len(self.labels)):
-            result["train", position] = _few(result["train", position], config, position)
-        return result
 
     def class_names(self) -> list[list[str]]:
         """Return the class names of each task."""
@@ -61,7 +61,7 @@ class Curriculum:
         return [[names[self.labels[position]] for position in task.new] for task in self.tasks]
 
     def example_rows(self) -> NDArray[np.int64]:
-        """Return the first test clip of each of the first classes, at most `EXAMPLES`."""
+        """Return the first test clip of each of the first `EXAMPLES` classes."""
         positions = range(min(EXAMPLES, len(self.labels)))
         return np.array([self._rows["test", position][0] for position in positions], np.int64)
 
@@ -70,15 +70,7 @@ class Curriculum:
         return [len(self.rows("test", task.new)) for task in self.tasks]
 
     def leak_free_clips_to_test(self) -> list[int]:
-        """Return the same without test clips that leak; empty where none does."""
+        """Return the same without test clips that leak; empty if none does."""
         if not self.leaks.any():
             return []
         return [int((~self.leaks[self.rows("test", task.new)]).sum()) for task in self.tasks]
-
-
-def _few(rows: NDArray[np.int64], config: Config, position: int) -> NDArray[np.int64]:
-    """Return the training clips that few-shot learning keeps of a class, drawn by the seed."""
-    if config.few_shot is None:
-        return rows
-    rng = np.random.default_rng(derive_seed(config.seed, "few-shot", position))
-    return np.sort(rng.permutation(rows)[: config.few_shot])

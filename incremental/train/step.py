@@ -1,14 +1,14 @@
-"""One step of training: loss terms, gradients, update. Plain, compiled or a CUDA graph.
+"""One training step: loss terms, gradients, weight update; plain, compiled or as a CUDA graph.
 
-The fast forms serve full batches; the last one of an epoch may take the plain form. Whatever goes
-wrong while a fast form is made is told in one line, and training goes on in the plain form.
+The compiled and the graphed form serve full batches only; the last batch of an epoch may be
+smaller and takes the plain form. If a fast form fails, one line is logged and training continues
+in the plain form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, cast
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,15 +18,15 @@ from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.heads.network import Network
 from avcil.incremental.methods.base import Method
+from avcil.incremental.train.graph import GraphedStep, can_be_graphed
 from avcil.runtime.progress import log
 
 Terms = dict[str, Tensor]
-Run = Callable[[Batch, Outputs | None], Terms]
-"""Takes a step and returns the loss terms, detached."""
+StepFunction = Callable[[Batch, Outputs | None], Terms]
 
 
 class Step:
-    """Updates the network by one batch."""
+    """Updates the network with one batch."""
 
     def __init__(
         self,
@@ -35,169 +35,81 @@ class Step:
         task: Task,
         network: Network,
         optimizer: torch.optim.Optimizer,
-        full: tuple[int, int],
+        full_batch: tuple[int, int],
     ) -> None:
-        """Prepare steps of one task, in the form that the configuration asks for.
+        """Prepare the steps of one task in the configured form.
 
         Args:
-            config: what the user asked for.
+            config: the configuration of the run.
             method: gives the loss terms.
             task: the task.
-            network: what is trained.
-            optimizer: of its weights.
-            full: clips of a full batch and how many of them are new. Not taken from the first batch
-                that comes: after a kill that may be the last one of an epoch.
+            network: the network to train.
+            optimizer: updates its weights.
+            full_batch: number of clips in a full batch, and of new clips among them. Not taken from
+                the first batch: in a resumed run, that may be the last one of an epoch.
         """
-        # Forms refer to what they need and not to the step: with the last name of the step its
-        # graph goes, whose memory the next task wants, and not when Python looks for cycles.
-        losses = _Losses(method, task, network, config.losses)
-        self._plain: Run = _Update(losses.terms, optimizer, config.losses).run
-        self._fast: Run | None = None
-        self._full = full
+        # No function below refers to the step: reference counting then frees the memory of a graph
+        # with the last reference to its step, before the next task needs it.
+        losses = partial(loss_terms, method, task, network, config.losses)
+        self._plain: StepFunction = partial(update, losses, optimizer, config.losses)
+        self._fast: StepFunction | None = None
+        self._full_batch = full_batch
         if config.compiled:
-            torch.compiler.reset()  # else the forms of earlier tasks count against PyTorch's limit
-            compiled = torch.compile(losses.terms, dynamic=False)
-            self._fast = _Update(compiled, optimizer, config.losses).run
-        if config.graphed and _can_be_graphed(optimizer):
-            self._fast = Graph(self._fast or self._plain)
+            torch.compiler.reset()  # earlier tasks would count toward PyTorch's recompile limit
+            compiled = partial(
+                torch.compile(loss_terms, dynamic=False), method, task, network, config.losses
+            )
+            self._fast = partial(update, compiled, optimizer, config.losses)
+        elif config.graphed and can_be_graphed(optimizer):
+            self._fast = GraphedStep(self._plain, optimizer)
         elif config.graphed and not task.earlier:
-            log("graphed=true needs a GPU, and adam or adamw: going on without")
+            log("graphed=true needs a GPU and adam or adamw: training without it")
 
     def __call__(self, batch: Batch, old: Outputs | None) -> Terms:
-        """Take a step and return the loss terms; nothing waits for the device."""
-        if self._fast is not None and (len(batch.labels), batch.current) == self._full:
+        """Take a step and return the detached loss terms, without waiting for the device.
+
+        Args:
+            batch: the clips.
+            old: outputs of the teacher for the batch; None without a teacher.
+        """
+        if self._fast is not None and (len(batch.labels), batch.current) == self._full_batch:
             try:
                 return self._fast(batch, old)
-            except Exception as error:  # whatever a compiler or a driver may raise
+            except Exception as error:  # a compiler or driver may raise anything
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                log(f"the fast form of a training step cannot be had, going on without: {reason}")
+                log(f"the fast form of a training step failed, continuing without it: {reason}")
                 self._fast = None
         return self._plain(batch, old)
 
 
-@dataclass(frozen=True, slots=True)
-class _Losses:
-    """What a step makes small."""
-
-    method: Method
-    task: Task
-    network: Network
-    weights: Mapping[str, float]
-
-    def terms(self, batch: Batch, old: Outputs | None) -> Terms:
-        """Return the loss terms, with their gradients' history."""
-        new = self.network(batch, None if old is None else self._tokens_from(batch))
-        terms = self.method.loss(batch, new, old, self.task)
-        # A term that is switched off is left out: times zero, a NaN would still be a NaN.
-        return {name: term for name, term in terms.items() if self.weights[name]}
-
-    def _tokens_from(self, batch: Batch) -> int | None:
-        """Return the first clip whose tokens the method compares with the teacher's."""
-        whose = self.method.reads().get("tokens")
-        return batch.current if whose == "exemplars" else None if whose is None else 0
+def loss_terms(
+    method: Method,
+    task: Task,
+    network: Network,
+    weights: Mapping[str, float],
+    batch: Batch,
+    old: Outputs | None,
+) -> Terms:
+    """Return the loss terms of a batch, those with weight zero left out."""
+    tokens_from = None  # the first clip whose tokens the method compares with the teacher's
+    if old is not None and "tokens" in (reads := method.reads()):
+        tokens_from = batch.current if reads["tokens"] == "exemplars" else 0
+    terms = method.loss(batch, network(batch, tokens_from), old, task)
+    # Left out, and not multiplied by zero: zero times NaN is NaN.
+    return {name: term for name, term in terms.items() if weights[name]}
 
 
-@dataclass(frozen=True, slots=True)
-class _Update:
-    """A whole step on loss terms, however they are computed."""
-
-    terms: Run
-    optimizer: torch.optim.Optimizer
-    weights: Mapping[str, float]
-
-    def run(self, batch: Batch, old: Outputs | None) -> Terms:
-        """Take a step."""
-        terms = self.terms(batch, old)
-        weighted = [self.weights[name] * term for name, term in terms.items()]
-        if weighted:
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.stack(weighted).sum().backward()
-            self.optimizer.step()
-        return {name: term.detach() for name, term in terms.items()}
-
-
-class Graph:
-    """A step that is recorded once, and then replayed on other numbers by one launch.
-
-    The optimizer must be `capturable` and keep its learning rate in a tensor.
-    """
-
-    WARM_UP = 3
-    """Steps taken before recording, in which libraries make what they make on first use."""
-
-    def __init__(self, run: Run) -> None:
-        """Prepare to record `run`."""
-        self._run = run
-        self._taken = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._side: torch.cuda.Stream | None = None
-        self._inputs: tuple[Batch, Outputs | None]
-        self._terms: Terms
-
-    def __call__(self, batch: Batch, old: Outputs | None) -> Terms:
-        """Take a step; the terms are valid until the next one."""
-        self._taken += 1
-        if self._taken <= self.WARM_UP:
-            return self._warm_up(batch, old)
-        if self._graph is None:
-            self._record(batch, old)
-        else:
-            pairs = zip(tensors_of(self._inputs), tensors_of((batch, old)), strict=True)
-            for target, source in pairs:
-                target.copy_(source, non_blocking=True)
-        assert self._graph is not None
-        self._graph.replay()
-        return self._terms
-
-    def _warm_up(self, batch: Batch, old: Outputs | None) -> Terms:
-        """Take a step on a stream of its own, as recording will."""
-        # One stream for all: memory that a step frees on one is not reused on another.
-        self._side = self._side or torch.cuda.Stream()
-        self._side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._side):
-            terms = self._run(batch, old)
-        torch.cuda.current_stream().wait_stream(self._side)
-        return terms
-
-    def _record(self, batch: Batch, old: Outputs | None) -> None:
-        """Record a step on copies of its inputs; nothing is computed yet."""
-        self._inputs = cast(tuple[Batch, Outputs | None], copy_tensors((batch, old)))
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may allocate meanwhile: the one that brings tokens does.
-        recording = torch.cuda.graph(graph, capture_error_mode="thread_local")
-        # When recording fails, PyTorch stays on its stream; the outer context goes back.
-        with torch.cuda.stream(torch.cuda.current_stream()), recording:
-            self._terms = self._run(*self._inputs)
-        self._graph = graph
-
-
-def _can_be_graphed(optimizer: torch.optim.Optimizer) -> bool:
-    group = optimizer.param_groups[0]
-    return bool(group.get("capturable")) and group["params"][0].device.type == "cuda"
-
-
-def tensors_of(value: object) -> list[Tensor]:
-    """Return the tensors in nested dataclasses, tuples and mappings, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [each for part in _parts(value).values() for each in tensors_of(part)]
-
-
-def copy_tensors(value: Any) -> Any:
-    """Return the same structure around copies of its tensors."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    copies = {key: copy_tensors(part) for key, part in _parts(value).items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **copies)
-    if isinstance(value, tuple):
-        return tuple(copies.values())
-    return copies if isinstance(value, Mapping) else value
-
-
-def _parts(value: object) -> dict[Any, object]:
-    if is_dataclass(value):
-        return {each.name: getattr(value, each.name) for each in fields(value)}
-    if isinstance(value, tuple):
-        return dict(enumerate(value))
-    return dict(value) if isinstance(value, Mapping) else {}
+def update(
+    losses: StepFunction,
+    optimizer: torch.optim.Optimizer,
+    weights: Mapping[str, float],
+    batch: Batch,
+    old: Outputs | None,
+) -> Terms:
+    """Minimize the weighted sum of the loss terms by one step and return the terms, detached."""
+    terms = losses(batch, old)
+    if terms:
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack([weights[name] * term for name, term in terms.items()]).sum().backward()
+        optimizer.step()
+    return {name: term.detach() for name, term in terms.items()}

@@ -1,172 +1,166 @@
-"""What the frozen network of the previous task says of a task's clips.
+"""Outputs of the frozen network of the previous task, which methods distil from.
 
-Its weights and its inputs stay the same through a task, so it answers once for each clip, and
-every epoch looks the answers up. Where they do not fit on the device it answers at each step.
+Neither its weights nor its inputs change during a task, so its outputs are computed once per clip
+and looked up in every epoch. If they do not fit on the device, they are computed at each step.
 
 Shapes: N clips of the task, B of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from avcil.incremental.data.clips import TokenSet
-from avcil.incremental.data.placement import Residency
+from avcil.incremental.data.placement import Placement
 from avcil.incremental.heads.base import Batch, Encoded, Outputs
 from avcil.incremental.heads.network import Network
 from avcil.incremental.methods.base import Reads
 from avcil.incremental.methods.importance import pooled_layers
 
-PART = 32
-"""Clips that go through the network at once. Always as many: the last bits of a product may depend
-on the size of its factors, and the answers shall not depend on when they are given."""
+CHUNK = 32
+"""Clips in each forward pass, always the same number: the last bits of a product may depend on
+the shape of its factors, and outputs must not depend on when they are computed."""
 
 Rows = dict[str, Tensor]
 """Outputs by name, [B, ...] each."""
 
 
 class Teacher:
-    """The outputs that a method reads, of any clip of a task."""
+    """Gives the outputs that a method reads, for any clip of a task."""
 
     def __init__(self, network: Network, reads: Reads) -> None:
         """Freeze a network.
 
         Args:
-            network: as it was after the previous task; from here on it is the teacher's own.
-            reads: of `Method.reads`, not empty.
+            network: the network after the previous task; the teacher owns it from here on.
+            reads: what `Method.reads` returned, not empty.
         """
         self.network = network.eval().requires_grad_(False)
         self.reads = reads
-        self._kept: Rows = {}
-        self._first: dict[str, int] = {}  # the clip that the first row of a kept output is of
+        self._exemplars_only = set(reads.values()) == {"exemplars"}
+        self._stored: Rows = {}
+        self._current = 0
 
-    def learn(self, clips: TokenSet, current: int, residency: Residency) -> None:
-        """Answer for all clips at once, if the answers fit; `current` clips are new ones."""
-        first = current if self._exemplars_alone else 0
-        if residency.keep_teacher is False or first >= len(clips):
-            return
-        starts = {name: current if whose == "exemplars" else 0 for name, whose in self._whose()}
-        for start, rows in self._parts(clips, first):
-            if not self._kept:
-                self._kept = _room(rows, starts, len(clips), residency)
-                if not self._kept:
-                    return
-                self._first = {name: starts[_root(name)] for name in rows}
-            for name, values in rows.items():
-                offset, stop = self._first[name], min(start + PART, len(clips))
-                begin = max(start, offset)
-                if begin < stop:
-                    self._kept[name][begin - offset : stop - offset] = values[
-                        begin - start : stop - start
-                    ]
-
-    def outputs(self, index: Tensor, batch: Batch) -> Outputs:
-        """Return what the method reads of a batch; of exemplars alone, if it reads no more.
+    def precompute(self, clips: TokenSet, current: int, placement: Placement) -> None:
+        """Compute and store the outputs for all clips, if they fit on the device.
 
         Args:
-            index: [B] positions of the batch in the clips of the task.
-            batch: the clips themselves.
+            clips: `current` new clips, then exemplars.
+            current: number of new clips.
+            placement: decides whether the outputs are stored.
         """
-        rows = self._look_up(index, batch.current) if self._kept else self._compute(batch)
-        return _assemble(rows, self.network.notes.all())
+        first, count, self._current = current if self._exemplars_only else 0, len(clips), current
+        if placement.keep_teacher is False or first >= count:
+            return
+        starts = range(first, count, CHUNK)
+        plan = [torch.arange(start, start + CHUNK).clamp_max(count - 1) for start in starts]
+        for start, (_, batch) in zip(starts, clips.draw(plan), strict=True):
+            rows = self._forward(batch)
+            if not self._stored:
+                sizes = {name: count - self._first_clip(name) for name in rows}
+                size = sum(sizes[name] * each[0].nbytes for name, each in rows.items())
+                if not (placement.keep_teacher or placement.fits(size)):
+                    return
+                self._stored = {
+                    name: each.new_empty((sizes[name], *each.shape[1:]))
+                    for name, each in rows.items()
+                }
+            stop = min(start + CHUNK, count)
+            for name, values in rows.items():
+                offset = self._first_clip(name)
+                begin = max(start, offset)
+                if begin < stop:
+                    chunk = values[begin - start : stop - start]
+                    self._stored[name][begin - offset : stop - offset] = chunk
 
-    def _look_up(self, index: Tensor, current: int) -> Rows:
+    def outputs(self, index: Tensor, batch: Batch) -> Outputs:
+        """Return what the method reads for a batch; for its exemplars only, where it reads those.
+
+        Args:
+            index: [B] positions of the batch among the clips of the task.
+            batch: the clips.
+        """
+        if not self._stored:
+            return _as_outputs(self._compute(batch), self.network.notes.all())
         rows = {}
-        for name, values in self._kept.items():
-            first = current if self.reads[_root(name)] == "exemplars" else 0
-            rows[name] = values[index[first:] - self._first[name]]
-        return rows
+        for name, values in self._stored.items():
+            first = batch.current if self._of_exemplars(name) else 0
+            rows[name] = values[index[first:] - self._first_clip(name)]
+        return _as_outputs(rows, self.network.notes.all())
+
+    def _of_exemplars(self, name: str) -> bool:
+        return self.reads[_output(name)] == "exemplars"
+
+    def _first_clip(self, name: str) -> int:
+        """Return the first clip for which an output is stored."""
+        return self._current if self._of_exemplars(name) else 0
 
     def _compute(self, batch: Batch) -> Rows:
-        first = batch.current if self._exemplars_alone else 0
-        parts = []
-        for start in range(first, len(batch.labels), PART):
-            span = range(start, min(start + PART, len(batch.labels)))
-            parts.append({name: rows[: len(span)] for name, rows in self._ask(batch, span).items()})
-        joined = {name: torch.cat([part[name] for part in parts]) for name in (parts or [{}])[0]}
-        cut = {name: batch.current - first for name, whose in self._whose() if whose == "exemplars"}
-        return {name: rows[cut.get(_root(name), 0) :] for name, rows in joined.items()}
-
-    def _ask(self, batch: Batch, span: range) -> Rows:
-        """Answer for the clips of a span of a batch, and for its last one again up to `PART`."""
-        index = torch.arange(span.start, span.start + PART, device=batch.labels.device)
-        return self._answer(_select(batch, index.clamp_max(span.stop - 1)))
-
-    def _parts(self, clips: TokenSet, first: int) -> Iterator[tuple[int, Rows]]:
-        """Yield answers for the clips from `first` on, a part at a time, and where it starts."""
-        positions = torch.arange(first, first + -(-(len(clips) - first) // PART) * PART)
-        plan = positions.clamp_max(len(clips) - 1).split(PART)
-        for number, (_, batch) in enumerate(clips.draw(plan)):
-            yield first + number * PART, self._answer(batch)
+        """Return the outputs for a batch, computed in chunks as `precompute` does."""
+        first, count = batch.current if self._exemplars_only else 0, len(batch.labels)
+        chunks = []
+        for start in range(first, count, CHUNK):
+            # The last clip is repeated up to a whole chunk.
+            index = torch.arange(start, start + CHUNK, device=batch.labels.device)
+            rows = self._forward(_select(batch, index.clamp_max(count - 1)))
+            chunks.append({name: each[: count - start] for name, each in rows.items()})
+        result = {}
+        for name in chunks[0] if chunks else ():
+            skipped = batch.current - first if self._of_exemplars(name) else 0
+            result[name] = torch.cat([chunk[name] for chunk in chunks])[skipped:]
+        return result
 
     @torch.no_grad()
-    def _answer(self, batch: Batch) -> Rows:
-        return _pick(self.network(batch, 0 if "tokens" in self.reads else None), self.reads)
-
-    @property
-    def _exemplars_alone(self) -> bool:
-        return set(self.reads.values()) == {"exemplars"}
-
-    def _whose(self) -> list[tuple[str, str]]:
-        return list(self.reads.items())
-
-
-def _room(rows: Rows, starts: Mapping[str, int], clips: int, residency: Residency) -> Rows:
-    """Return empty room for the outputs of all clips; none where it does not fit."""
-    counts = {name: clips - starts[_root(name)] for name in rows}
-    size = sum(counts[name] * each[0].nbytes for name, each in rows.items())
-    if not (residency.keep_teacher or residency.fits(size)):
-        return {}
-    return {name: each.new_empty((counts[name], *each.shape[1:])) for name, each in rows.items()}
+    def _forward(self, batch: Batch) -> Rows:
+        """Return the outputs that are read; layers as their means over tokens."""
+        outputs = self.network(batch, 0 if "tokens" in self.reads else None)
+        encoded = outputs.encoded
+        rows = {"logits": outputs.logits, "features": encoded.features, "tokens": encoded.tokens}
+        if encoded.mask is not None:
+            rows["tokens.mask"] = encoded.mask
+        if "layers" in self.reads:
+            rows |= {f"layers.{number}": each for number, each in enumerate(pooled_layers(encoded))}
+        rows |= {f"attention.{name}": each for name, each in encoded.attention.items()}
+        return {name: each for name, each in rows.items() if _output(name) in self.reads}
 
 
 def _select(batch: Batch, index: Tensor) -> Batch:
-    masks = [
+    visual_mask, audio_mask = (
         None if mask is None else mask[index] for mask in (batch.visual_mask, batch.audio_mask)
-    ]
+    )
     return replace(
         batch,
         visual=batch.visual[index],
         audio=batch.audio[index],
-        visual_mask=masks[0],
-        audio_mask=masks[1],
+        visual_mask=visual_mask,
+        audio_mask=audio_mask,
         labels=batch.labels[index],
         current=len(index),
     )
 
 
-def _root(name: str) -> str:
+def _output(name: str) -> str:
+    """Return the name in `Reads` of a row such as `layers.0` or `tokens.mask`."""
     return name.partition(".")[0]
 
 
-def _pick(outputs: Outputs, reads: Reads) -> Rows:
-    """Return the outputs that are read; layers as their means over tokens."""
-    encoded = outputs.encoded
-    rows = {"logits": outputs.logits, "features": encoded.features, "tokens": encoded.tokens}
-    if encoded.mask is not None:
-        rows["tokens.mask"] = encoded.mask
-    if "layers" in reads:
-        rows |= {f"layers.{place}": each for place, each in enumerate(pooled_layers(encoded))}
-    rows |= {f"attention.{name}": each for name, each in encoded.attention.items()}
-    return {name: each for name, each in rows.items() if _root(name) in reads}
-
-
-def _assemble(rows: Rows, notes: Mapping[str, Tensor]) -> Outputs:
+def _as_outputs(rows: Rows, notes: Mapping[str, Tensor]) -> Outputs:
     """Return the outputs as `Method.loss` takes them; what is not read is empty."""
     empty = torch.empty(0)
+    attention = {
+        name.removeprefix("attention."): each
+        for name, each in rows.items()
+        if _output(name) == "attention"
+    }
     encoded = Encoded(
         features=rows.get("features", empty),
         tokens=rows.get("tokens", empty),
         mask=rows.get("tokens.mask"),
-        layers=tuple(each for name, each in rows.items() if _root(name) == "layers"),
-        attention={
-            name.partition(".")[2]: each
-            for name, each in rows.items()
-            if _root(name) == "attention"
-        },
+        layers=tuple(each for name, each in rows.items() if _output(name) == "layers"),
+        attention=attention,
     )
     return Outputs(rows.get("logits", empty), encoded, notes)

@@ -1,7 +1,4 @@
-"""A run: the tasks in order, each learned, tested and written down.
-
-Shapes: N clips, C classes seen so far.
-"""
+"""One run: train the tasks in order, test after each one and save the results."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import copy
 import time
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -17,90 +13,117 @@ from numpy.typing import NDArray
 
 from avcil.incremental.config.config import Config, derive_seed
 from avcil.incremental.data.clips import Replay, TokenSet
-from avcil.incremental.data.exemplars import Memory, herd, rank_randomly
-from avcil.incremental.data.placement import PLACES, Residency, Tier, clip_bytes
+from avcil.incremental.data.exemplars import Memory, rank
+from avcil.incremental.data.placement import DESCRIPTIONS, Location, Placement, clip_bytes
 from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.runs.attention import write_attention
-from avcil.incremental.runs.folder import Journal, RunFolder
+from avcil.incremental.runs.folder import MetricsLog, RunFolder
 from avcil.incremental.runs.results import Results
-from avcil.incremental.train.checkpoint import Cadence, Progress
+from avcil.incremental.train.checkpoint import Checkpoint, CheckpointTimer, Progress
 from avcil.incremental.train.evaluate import (
     class_means,
-    confusion,
-    count_correct,
-    guided_attention,
+    example_attention,
+    features_of_class,
     predict,
-    unit_features,
+    record_test,
 )
-from avcil.incremental.train.fit import Fit
+from avcil.incremental.train.fit import Fit, make_optimizer
 from avcil.incremental.train.precision import autocast_type
-from avcil.incremental.train.scenario import Curriculum
+from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.teacher import Teacher
 from avcil.runtime.progress import Bar, log
 from avcil.runtime.stopping import asked_to_stop
 
-NORM_PART = 64
-"""Clips whose sums are taken at once."""
-NEWS_GB = 0.1
-"""Tokens of a task on the device below which nobody needs to be told."""
+NORM_BATCH = 64
+"""Clips per batch when `InputNorm` is fitted; the last bits of its sums depend on it."""
+LOG_ABOVE_GB = 0.1
+"""Do not log the placement of smaller sets of tokens on the training device."""
 
 
 class Trainer:
-    """Learns the tasks of one run in order, from wherever an earlier process left off."""
+    """Trains the tasks of one run in order, starting at the first unfinished one."""
 
     def __init__(
         self,
         config: Config,
-        curriculum: Curriculum,
+        scenario: Scenario,
         folder: RunFolder,
         results: Results,
-        residency: Residency,
+        placement: Placement,
     ) -> None:
-        """Prepare a run; `results` holds the tasks that are done."""
-        self.config, self.curriculum, self.folder = config, curriculum, folder
-        self.results, self.residency = results, residency
-        self.device = residency.device
-        self.store = curriculum.store
-        self.method = config.make_method()
-        self.memory = self._recall()
-        self.cadence = Cadence()
-        self.journal = Journal(folder.path, config.epochs)
+        """Prepare a run; `results` holds the finished tasks."""
+        self.config, self.scenario, self.folder = config, scenario, folder
+        self.results, self.placement = results, placement
+        self.store, self.method = scenario.store, config.make_method()
+        self.memory = Memory(config.memory, config.memory_per_class)
+        if results.exemplars:
+            seen = scenario.tasks[len(results.exemplars) - 1].seen
+            self.memory.restore(
+                results.exemplars[-1], self.store.manifest, scenario.positions, seen
+            )
+        self.timer = CheckpointTimer()
+        self.metrics = MetricsLog(folder.path, config.epochs)
         self.network: Network | None = None
-        self._told: Tier | None = None
+        self._logged: Location | None = None
 
     def run(self, bar: Bar) -> Results:
-        """Learn every task that is not done yet.
+        """Train every unfinished task.
 
         Raises:
             NonFiniteLoss: a loss term became NaN or infinite.
-            KeyboardInterrupt: the user asked to stop; the run goes on from there another time.
+            KeyboardInterrupt: the user asked to stop; the same command resumes the run.
         """
-        with closing(self.journal):
-            for task in self.curriculum.tasks[len(self.results.correct) :]:
+        with closing(self.metrics):
+            for task in self.scenario.tasks[len(self.results.correct) :]:
                 if asked_to_stop():
                     raise KeyboardInterrupt
-                self._take(task, bar)
+                self.run_task(task, bar)
         return self.results
 
-    def _take(self, task: Task, bar: Bar) -> None:
-        """Learn one task, test it and write it down."""
+    def run_task(self, task: Task, bar: Bar) -> None:
+        """Load the clips of a task, train, choose exemplars, test and save."""
         start = time.perf_counter()
-        clips = self._load(self._training_rows(task))
-        self._tell_where(clips)
-        self.network, progress = self._learn(task, clips, bar)
-        self._remember(task, clips)
-        del clips  # the test needs the room
-        self._test(task)
-        self._conclude(task, progress, time.perf_counter() - start)
+        joint = self.method.replay is Replay.ALL
+        new = self.scenario.rows("train", task.seen if joint else task.new)
+        clips = self._load(np.concatenate([new, self.memory.rows]))
+        self._log_placement(clips)
 
-    def _learn(self, task: Task, clips: TokenSet, bar: Bar) -> tuple[Network, Progress]:
-        """Train one task and return the network at its best epoch."""
-        exemplars = len(self.memory.rows) if self._replays_exemplars else 0
-        network, teacher = self._enter(task, clips)
+        network, progress = self.train(task, clips, len(new), bar)
+
+        if self.method.replay in (Replay.MIXED, Replay.PAIRED):
+            rows = {p: self.scenario.rows("train", range(p, p + 1)) for p in task.new}
+            seed = derive_seed(self.config.seed, "memory", task.index)
+            self.memory.add(
+                rank(rows, self.config.selection, features_of_class(network, clips), seed)
+            )
+        del clips  # testing needs the memory
+
+        self.test(task, network)
+
+        results = self.results
+        results.validation_accuracy.append(progress.best_accuracy)
+        results.best_epochs.append(progress.best_epoch)
+        results.exemplars.append([self.store.manifest.ids[row] for row in self.memory.rows])
+        results.seconds.append(round(progress.seconds + time.perf_counter() - start, 3))
+        self.folder.finish_task(task.index, network.state_dict(), results)
+
+    def train(
+        self, task: Task, clips: TokenSet, current: int, bar: Bar
+    ) -> tuple[Network, Progress]:
+        """Train one task and return the network at its best epoch.
+
+        Args:
+            task: the task.
+            clips: new clips, then exemplars.
+            current: number of new clips.
+            bar: shows finished epochs.
+        """
+        network, teacher = self._prepare(task, clips)
         if teacher is not None:
-            teacher.learn(clips, len(clips) - exemplars, self.residency)
+            teacher.precompute(clips, current, self.placement)
+        validation = self._load(self.scenario.rows("val", task.seen))
         fit = Fit(
             config=self.config,
             method=self.method,
@@ -108,170 +131,93 @@ class Trainer:
             network=network,
             teacher=teacher,
             clips=clips,
-            current=len(clips) - exemplars,
-            validation=self._load(self.curriculum.rows("val", task.seen)),
-            folder=self.folder,
-            cadence=self.cadence,
-            journal=self.journal,
+            current=current,
+            validation=validation,
+            metrics=self.metrics,
         )
-        progress = fit.run(bar)
+        if self.method.terms:
+            optimizer = make_optimizer(self.config, network)
+            checkpoint = Checkpoint(
+                task.index, self.folder, self.timer, network, optimizer, self.placement.device
+            )
+            progress = fit.run(optimizer, checkpoint, bar)
+        else:  # in closed form: `after_task` solves for the weights
+            bar.skip(self.config.epochs)
+            progress = Progress(best_epoch=0)
         network.eval()
         network.notes.keep(self.method.after_task(network, clips.batches(), task))
         if not self.method.terms:
-            progress.best_epoch, progress.best_accuracy = 0, fit.validate()
+            progress.best_accuracy = fit.validate()
+        self.network = network
         return network, progress
 
-    def _enter(self, task: Task, clips: TokenSet) -> tuple[Network, Teacher | None]:
-        """Return the network to train, grown, and the frozen network of the previous task."""
-        previous = self._previous(task)
-        # After the line above, which draws weights only when a resumed run rebuilds the network.
+    def test(self, task: Task, network: Network) -> None:
+        """Add a row to the accuracy matrix; after the last task, save examples of attention."""
+        means = None
+        if self.method.nearest_mean:
+            means = class_means(network, self._stream(self.memory.rows))
+        rows = self.scenario.rows("test", task.seen)
+        predicted = predict(network, self._stream(rows), means).cpu().numpy()
+        record_test(self.results, self.scenario, task, rows, predicted)
+        if self.results.complete:
+            clips = self._load(self.scenario.example_rows())
+            write_attention(self.folder.path, example_attention(network, self.scenario, clips))
+
+    def _prepare(self, task: Task, clips: TokenSet) -> tuple[Network, Teacher | None]:
+        """Return the network with the task's classes added, and a frozen copy of it from before."""
+        network = None
+        if task.index and self.method.replay is not Replay.ALL:
+            network = self.network or self._resume_network(task.index - 1)
+        # After the line above, which draws initial weights when a run is resumed, but only then.
         torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
-        if previous is None:
-            network = self._new_network()
-            parts = partial(clips.batches, NORM_PART)
-            network.visual_norm.fit((each.visual, each.visual_mask) for each in parts())
-            network.audio_norm.fit((each.audio, each.audio_mask) for each in parts())
-        else:
-            network = previous
         reads = self.method.reads()
-        teacher = Teacher(copy.deepcopy(previous), reads) if reads and previous else None
-        _grow(network, task)
+        teacher = Teacher(copy.deepcopy(network), reads) if reads and network else None
+        if network is None:
+            network = self._new_network()
+            network.visual_norm.fit((b.visual, b.visual_mask) for b in clips.batches(NORM_BATCH))
+            network.audio_norm.fit((b.audio, b.audio_mask) for b in clips.batches(NORM_BATCH))
+        add_classes(network, task)
         with torch.no_grad():
             self.method.before_task(network.eval(), clips.batches(), task)
         return network, teacher
 
-    def _previous(self, task: Task) -> Network | None:
-        """Return the network of the task before, from memory or, on resume, from its file."""
-        if task.index == 0 or self.method.replay is Replay.ALL:
-            return None
-        if self.network is not None:
-            return self.network
+    def _resume_network(self, task: int) -> Network:
+        """Return the network as the run folder holds it after a task."""
         network = self._new_network()
-        _grow(network, self.curriculum.tasks[task.index - 1])
-        network.load_state_dict(self.folder.weights(task.index - 1, self.device))
+        add_classes(network, self.scenario.tasks[task])
+        network.load_state_dict(self.folder.weights(task, self.placement.device))
         return network
 
     def _new_network(self) -> Network:
-        return Network(
-            self.config.head["name"],
-            self.config.head_options(),
-            self.store.encoding,
-            self._new_classifier,
-            autocast_type(self.config, self.store.encoding, self.device),
-        ).to(self.device)
+        options, encoding = self.config.head_options(), self.store.encoding
 
-    def _new_classifier(self, width: int) -> Classifier:
-        own = self.method.classifier(width)
-        return CLASSIFIERS[self.config.head_options().classifier](width) if own is None else own
+        def make_classifier(width: int) -> Classifier:
+            own = self.method.classifier(width)
+            return CLASSIFIERS[options.classifier](width) if own is None else own
 
-    def _test(self, task: Task) -> None:
-        """Add the row of the accuracy matrix."""
-        assert self.network is not None
-        means = None
-        if self.method.nearest_mean:
-            means = class_means(self.network, self._stream(self.memory.rows))
-        rows = self.curriculum.rows("test", task.seen)
-        answered = predict(self.network, self._stream(rows), means).cpu().numpy()
-        counts = self._count(task, rows, answered)
-        self.results.correct.append(count_correct(counts, self._done(task)))
-        if self.results.leak_free_total:
-            kept = ~self.curriculum.leaks[rows]
-            counts_kept = self._count(task, rows[kept], answered[kept])
-            self.results.leak_free_correct.append(count_correct(counts_kept, self._done(task)))
-        if self.results.complete:
-            self.results.confusion = counts.tolist()
-            self._keep_guidance()
-
-    def _count(
-        self, task: Task, rows: NDArray[np.int64], answered: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        true = self.curriculum.positions[self.store.manifest.labels[rows]]
-        return confusion(true, answered, len(task.seen))
-
-    def _done(self, task: Task) -> list[Task]:
-        return self.curriculum.tasks[: task.index + 1]
-
-    def _keep_guidance(self) -> None:
-        assert self.network is not None
-        rows = self.curriculum.example_rows()
-        names = [name for task in self.curriculum.class_names() for name in task]
-        clips = self._load(rows)
-        write_attention(
-            self.folder.path, guided_attention(self.network, self.store, names, rows, clips)
-        )
-
-    def _conclude(self, task: Task, progress: Progress, seconds: float) -> None:
-        """Write down a finished task."""
-        assert self.network is not None
-        results = self.results
-        results.validation_accuracy.append(progress.best_accuracy)
-        results.best_epochs.append(progress.best_epoch)
-        results.exemplars.append([self.store.manifest.ids[row] for row in self.memory.rows])
-        results.seconds.append(round(progress.seconds + seconds, 3))
-        self.folder.finish_task(task.index, self.network.state_dict(), results)
-
-    # --- clips ----------------------------------------------------------------------------------
-
-    @property
-    def _replays_exemplars(self) -> bool:
-        return self.method.replay in (Replay.MIXED, Replay.PAIRED)
-
-    def _training_rows(self, task: Task) -> NDArray[np.int64]:
-        """Return the rows that the method may see: new clips, then exemplars."""
-        if self.method.replay is Replay.ALL:
-            return self.curriculum.rows("train", task.seen)
-        new = self.curriculum.rows("train", task.new)
-        return np.concatenate([new, self.memory.rows]) if self._replays_exemplars else new
+        autocast = autocast_type(self.config, encoding, self.placement.device)
+        network = Network(self.config.head["name"], options, encoding, make_classifier, autocast)
+        return network.to(self.placement.device)
 
     def _load(self, rows: NDArray[np.int64]) -> TokenSet:
-        return TokenSet.load(self.store, rows, self.curriculum.positions, self.residency)
+        return TokenSet.load(self.store, rows, self.scenario.positions, self.placement)
 
     def _stream(self, rows: NDArray[np.int64]) -> TokenSet:
-        """Take clips that are looked at once: they need not be in memory together."""
-        once = replace(self.residency, tier="stream")
-        return TokenSet.load(self.store, rows, self.curriculum.positions, once)
+        """Return clips that are read from the cache batch by batch, for a single pass."""
+        placement = replace(self.placement, location="stream")
+        return TokenSet.load(self.store, rows, self.scenario.positions, placement)
 
-    def _tell_where(self, clips: TokenSet) -> None:
-        """Log where the tokens lie, whenever it changes; a few on the device are no news."""
-        tier, size_gb = clips.source.tier, len(clips) * clip_bytes(self.store) / 1e9
-        if tier != self._told and (tier != "device" or size_gb >= NEWS_GB):
-            self._told = tier
-            told = f"{len(clips)} training clips, {size_gb:.3g} GB, {PLACES[tier]}"
-            log(f"{self.folder.path.name}: {told}")
-
-    # --- memory ---------------------------------------------------------------------------------
-
-    def _remember(self, task: Task, clips: TokenSet) -> None:
-        """Choose exemplars of the task's classes."""
-        if self._replays_exemplars:
-            rows = {p: self.curriculum.rows("train", range(p, p + 1)) for p in task.new}
-            if self.config.selection == "herding":
-                self.memory.add({p: rows[p][self._herd(clips, p)] for p in rows})
-                return
-            seed = derive_seed(self.config.seed, "memory", task.index)
-            self.memory.add(rank_randomly(rows, np.random.default_rng(seed)))
-
-    def _herd(self, clips: TokenSet, position: int) -> NDArray[np.int64]:
-        """Rank the clips of one class by herding."""
-        assert self.network is not None
-        chosen = (clips.labels == position).nonzero()[:, 0].cpu()
-        return herd(unit_features(self.network, clips, chosen).cpu().numpy())
-
-    def _recall(self) -> Memory:
-        """Rebuild the memory from the ids that the results list, which keep its order."""
-        memory = Memory(self.config.memory, self.config.memory_per_class)
-        if self.results.exemplars and self._replays_exemplars:
-            row_of = {clip: row for row, clip in enumerate(self.store.manifest.ids)}
-            rows = np.array([row_of[clip] for clip in self.results.exemplars[-1]], np.int64)
-            places = self.curriculum.positions[self.store.manifest.labels[rows]]
-            # Classes without a clip count too: the quota is shared by all classes seen.
-            seen = self.curriculum.tasks[len(self.results.exemplars) - 1].seen
-            memory.chosen = {place: rows[places == place] for place in seen}
-        return memory
+    def _log_placement(self, clips: TokenSet) -> None:
+        """Log where the tokens are when that changes; omit small sets on the device."""
+        location, size_gb = clips.source.location, len(clips) * clip_bytes(self.store) / 1e9
+        if location != self._logged and (location != "device" or size_gb >= LOG_ABOVE_GB):
+            self._logged = location
+            placed = f"{len(clips)} training clips, {size_gb:.3g} GB, {DESCRIPTIONS[location]}"
+            log(f"{self.folder.path.name}: {placed}")
 
 
-def _grow(network: Network, task: Task) -> None:
-    """Add the classes that the classifier lacks, task by task, up to those of `task`."""
+def add_classes(network: Network, task: Task) -> None:
+    """Add the missing classes to the classifier, task by task, up to those of `task`."""
     for span in (*task.earlier, task.new):
         if network.classifier.classes < span.stop:
             network.classifier.grow(len(span))

@@ -210,7 +210,7 @@ def mha(layer: Attention, queries: Tensor, memory: Tensor) -> Tensor:
     return layer.out(torch.cat(parts, dim=1))
 
 
-def test_guidance_weights_are_those_that_the_attention_uses() -> None:
+def test_attention_weights_are_those_that_the_attention_uses() -> None:
     layer = Attention(16, 1, 0.0).eval()
     queries, memory = torch.randn(2, 6, 16), torch.randn(2, 9, 16)
     mask = padding_mask(torch.tensor([9, 4]), 9)
@@ -294,5 +294,5 @@ def test_an_unknown_head_or_option_lists_the_valid_ones() -> None:
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"head\.width 20 is no multiple of head\.heads 8"):
+    with pytest.raises(ConfigError, match=r"head\.width 20 is not a multiple of head\.heads 8"):
         make("guided", width=20)

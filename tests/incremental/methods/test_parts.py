@@ -13,7 +13,7 @@ from torch import Tensor
 from avcil.cache.schema import Encoding
 from avcil.incremental.data.clips import TokenSet
 from avcil.incremental.data.exemplars import herd
-from avcil.incremental.data.placement import Resident
+from avcil.incremental.data.placement import DeviceTokens
 from avcil.incremental.heads.avcil import AVCILHead, AVCILOptions
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import (
@@ -333,7 +333,7 @@ def test_herding_takes_equal_clips_once_each() -> None:
 def test_nearest_mean_goes_by_direction() -> None:
     net, batch = network("mean"), clips(8)
     lengths = torch.full((8,), 6), torch.full((8,), 3)
-    source = Resident(batch.visual, batch.audio)
+    source = DeviceTokens(batch.visual, batch.audio)
     tokens = TokenSet(source, *lengths, batch.labels, (False, False))
     means = class_means(net, tokens)
     answers = predict(net, tokens, means)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from avcil.incremental.errors import RunDamaged
-from avcil.incremental.runs.folder import Journal, RunFolder
+from avcil.incremental.runs.folder import MetricsLog, RunFolder
 from avcil.incremental.runs.results import (
     AccuracyMatrix,
     CacheIdentity,
@@ -163,9 +163,9 @@ def mask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_the_umask_says_who_may_read_a_run(tmp_path: Path, mask: int) -> None:
     folder = RunFolder(write_folder(tmp_path / "run"))
-    journal = Journal(folder.path, epochs=1, board=False)
-    journal.write({"task": 0, "epoch": 0})
-    journal.rewind(0, 1)
+    metrics = MetricsLog(folder.path, epochs=1, tensorboard=False)
+    metrics.write({"task": 0, "epoch": 0})
+    metrics.rewind(0, 1)
     folder.save_state({"task": 0})
     for task in range(2):
         folder.finish_task(task, {"weight": torch.zeros(2)}, results())
@@ -176,13 +176,13 @@ def test_the_umask_says_who_may_read_a_run(tmp_path: Path, mask: int) -> None:
     assert set(modes.values()) == {0o666 & ~mask}
 
 
-def test_a_broken_tensorboard_is_told_once_and_stops_no_run(
+def test_a_broken_tensorboard_is_logged_once_and_stops_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    journal = Journal(tmp_path, epochs=2, board=True)
-    journal.write({"task": 0, "epoch": 0})
-    journal.write({"task": 0, "epoch": 1})
+    metrics = MetricsLog(tmp_path, epochs=2, tensorboard=True)
+    metrics.write({"task": 0, "epoch": 0})
+    metrics.write({"task": 0, "epoch": 1})
     assert capsys.readouterr().err.count("TensorBoard is installed but cannot be used") == 1
     assert len((tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
 

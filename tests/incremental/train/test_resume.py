@@ -25,7 +25,7 @@ from avcil.incremental.errors import ConfigError, RunDamaged
 from avcil.incremental.launch.schedule import resolve_all, train
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_metrics, read_run
-from avcil.incremental.train.checkpoint import SECONDS_BETWEEN, Cadence
+from avcil.incremental.train.checkpoint import SECONDS_BETWEEN, CheckpointTimer
 from avcil.runtime.progress import Bar
 
 KILLS = 20
@@ -56,7 +56,7 @@ def leavings(folder: Path) -> dict[str, object]:
 
 
 class Fake:
-    """A clock that moves when it is told to."""
+    """A clock that tests set."""
 
     now = 0.0
 
@@ -67,24 +67,26 @@ class Fake:
 @pytest.mark.parametrize(("cost_s", "pause_s"), [(0.125, 30.0), (0.5, 30.0), (2.0, 100.0)])
 def test_checkpoints_pause_for_fifty_times_their_cost(cost_s: float, pause_s: float) -> None:
     clock = Fake()
-    cadence = Cadence(30.0, clock)
+    timer = CheckpointTimer(30.0, clock)
     clock.now += 29.875
-    assert not cadence.due
+    assert not timer.due
     clock.now += 0.125
-    assert cadence.due
-    with cadence.writing():
+    assert timer.due
+    with timer.writing():
         clock.now += cost_s
     clock.now += pause_s - 0.125
-    assert not cadence.due
+    assert not timer.due
     clock.now += 0.125
-    assert cadence.due
+    assert timer.due
     assert cost_s / (cost_s + pause_s) < 0.02
 
 
-def test_an_environment_that_says_no_seconds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_interval_must_be_a_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(SECONDS_BETWEEN, "soon")
     with pytest.raises(ConfigError, match=r"AVCIL_CHECKPOINT_SECONDS takes seconds .* 'soon'"):
-        Cadence()
+        CheckpointTimer()
 
 
 class Interrupter(Bar):
@@ -158,7 +160,7 @@ def test_tensorboard_shows_every_epoch_once(
     assert shown == pytest.approx([epoch.losses["ce"] for epoch in measured])
 
 
-def test_a_damaged_resume_point_is_named(
+def test_a_damaged_checkpoint_is_named(
     toy_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = configs(toy_store)

@@ -21,7 +21,7 @@ from avcil.incremental.launch.schedule import resolve_all, train
 from avcil.incremental.runs.attention import find_videos, kept_attention
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_metrics, read_run
-from avcil.incremental.train.scenario import Curriculum
+from avcil.incremental.train.scenario import Scenario
 from avcil.runtime.progress import Bar
 
 SMALL: dict[str, object] = {
@@ -102,7 +102,7 @@ def test_an_interrupted_run_ends_with_the_matrix_of_an_uninterrupted_one(
     whole: Path,
     epochs: int,
 ) -> None:
-    monkeypatch.setattr("avcil.incremental.train.checkpoint.Cadence.due", True)
+    monkeypatch.setattr("avcil.incremental.train.checkpoint.CheckpointTimer.due", True)
     with monkeypatch.context() as patch:
         patch.setattr(
             "avcil.incremental.launch.schedule.track", lambda *_: _Constant(Interrupter(epochs))
@@ -271,7 +271,7 @@ def test_a_damaged_run_is_named_and_left_as_it_is(toy_store: FeatureStore, tmp_p
 
 def test_another_order_of_classes_changes_the_tasks(toy_store: FeatureStore) -> None:
     (plain,), (shuffled,) = configs(toy_store), configs(toy_store, order_seed=3)
-    first, second = (Curriculum(config, toy_store).class_names() for config in (plain, shuffled))
+    first, second = (Scenario(config, toy_store).class_names() for config in (plain, shuffled))
     assert first != second
     assert {name for task in first for name in task} == {name for task in second for name in task}
 

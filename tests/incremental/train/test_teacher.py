@@ -1,0 +1,131 @@
+"""When the outputs of the teacher are computed changes nothing but the time it takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from avcil.cache.reader import FeatureStore
+from avcil.cache.schema import Encoding
+from avcil.incremental.config.config import Config
+from avcil.incremental.config.resolve import Request
+from avcil.incremental.data.clips import TokenSet
+from avcil.incremental.data.placement import (
+    DeviceTokens,
+    Placement,
+)
+from avcil.incremental.heads.classifiers import LinearClassifier
+from avcil.incremental.heads.network import Network, head_options
+from avcil.incremental.launch.run import new_results
+from avcil.incremental.launch.schedule import resolve_all
+from avcil.incremental.methods import METHODS, make_method
+from avcil.incremental.runs.folder import RunFolder
+from avcil.incremental.runs.results import read_metrics
+from avcil.incremental.train.scenario import Scenario
+from avcil.incremental.train.teacher import Teacher
+from avcil.incremental.train.trainer import Trainer
+from avcil.runtime.progress import track
+
+CPU = torch.device("cpu")
+WIDE = Encoding(
+    encoder="wide",
+    fingerprint="0",
+    visual_tokens=10,
+    visual_width=1024,
+    audio_tokens=10,
+    audio_width=128,
+    visual_rate_hz=1.0,
+    audio_rate_hz=1.0,
+    seconds=10.0,
+)
+SMALL: dict[str, object] = {
+    "tasks": 3,
+    "memory": 12,
+    "epochs": 3,
+    "batch_size": 8,
+    "exemplar_batch_size": 4,
+    "head.width": 16,
+    "learning_rate": 2e-3,
+}
+
+
+def configure(store: FeatureStore, method: str = "guided", /, **settings: object) -> Config:
+    (config,) = resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
+    return config
+
+
+def run(store: FeatureStore, config: Config, runs: Path, placement: Placement) -> Path:
+    folder, scenario = RunFolder.of(runs, config), Scenario(config, store)
+    results = new_results(config, store, scenario, placement.device)
+    folder.start(config, results)
+    with track("test", 9, "epochs") as bar:
+        Trainer(config, scenario, folder, results, placement).run(bar)
+    return folder.path
+
+
+def weights(folder: Path) -> list[bytes]:
+    return [(folder / f"task-{task}.safetensors").read_bytes() for task in range(3)]
+
+
+@pytest.mark.parametrize("head", ["guided", "avcil"])
+@pytest.mark.parametrize("method", [name for name in METHODS if make_method(name, {}).reads()])
+def test_stored_outputs_of_the_teacher_equal_those_computed_at_each_step(
+    ragged_store: FeatureStore, tmp_path: Path, method: str, head: str
+) -> None:
+    config = configure(ragged_store, method, **{"head.name": head})
+    kept, computed = (
+        run(ragged_store, config, tmp_path / str(keep), Placement(CPU, keep_teacher=keep))
+        for keep in (True, False)
+    )
+    assert weights(kept) == weights(computed)
+    assert [each.losses for each in read_metrics(kept)] == [
+        each.losses for each in read_metrics(computed)
+    ]
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_the_teacher_gives_the_outputs_of_its_network_for_wide_tokens(
+    autocast: torch.dtype | None,
+) -> None:
+    """Products of the real width, whose kernels differ from those of the toy's."""
+    torch.manual_seed(0)
+    options = head_options("guided", {})
+    network = Network("guided", options, WIDE, LinearClassifier, autocast).eval()
+    network.classifier.grow(20)
+    source = DeviceTokens(torch.randn(75, 10, 1024).half(), torch.randn(75, 10, 128).half())
+    tens = torch.full((75,), 10)
+    clips = TokenSet(source, tens, tens, torch.zeros(75, dtype=torch.int64), (False, False))
+    kept, computed = (Teacher(network, {"logits": "all", "tokens": "exemplars"}) for _ in range(2))
+    kept.precompute(clips, 40, Placement(CPU, keep_teacher=True))
+    for new in (32, 17):
+        plan = [torch.cat([torch.randperm(40)[:new], 40 + torch.randperm(35)[:20]])]
+        ((index, whole),) = clips.draw(plan)
+        batch = replace(whole, current=new)
+        once, each_step = kept.outputs(index, batch), computed.outputs(index, batch)
+        assert torch.equal(once.logits, each_step.logits)
+        assert torch.equal(once.encoded.tokens, each_step.encoded.tokens)
+        assert len(once.encoded.tokens) == 20
+        plain = network(batch, tokens_from=new)
+        near = partial(torch.testing.assert_close, rtol=0, atol=0.1 if autocast else 1e-5)
+        near(once.logits, plain.logits)
+        near(once.encoded.tokens, plain.encoded.tokens)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"feature": "pooled"}, {"feature_of": "all"}, {"feature": "cosine"}]
+)
+def test_the_guided_method_stores_whatever_it_compares(
+    ragged_store: FeatureStore, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    config = configure(
+        ragged_store, **{f"method.{name}": value for name, value in settings.items()}
+    )
+    kept, computed = (
+        run(ragged_store, config, tmp_path / str(keep), Placement(CPU, keep_teacher=keep))
+        for keep in (True, False)
+    )
+    assert weights(kept) == weights(computed)
