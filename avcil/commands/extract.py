@@ -17,6 +17,7 @@ from avcil.commands.options import (
     chosen_storage,
     new_cache,
 )
+from avcil.extract.encoders import ENCODERS, RELEASES
 from avcil.runtime.machine import cores
 from avcil.runtime.progress import log
 from avcil.runtime.stopping import no_interrupt_lost
@@ -49,8 +50,8 @@ SPLITS = Annotated[
 ENCODER = Annotated[
     str | None,
     typer.Option(
-        help="sam-audio, pe-av, public-parts or tiny; a release's folder or Hugging Face id.  "
-        "[default: sam-audio; demo: tiny]",
+        help=f"{', '.join([*RELEASES, *ENCODERS])}; a release's folder or Hugging Face id; or "
+        "`package.module:Name`.  [default: sam-audio; demo: tiny]",
         show_default=False,
     ),
 ]

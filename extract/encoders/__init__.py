@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avcil.extract.encoders.base import Encoder
 from avcil.extract.errors import EncoderError
 from avcil.registry import Registry
 
 if TYPE_CHECKING:
     import torch
+
+    from avcil.extract.encoders.base import Encoder
 
 ENCODERS: Registry[Callable[[torch.device], Encoder]] = Registry(
     kind="encoder",
@@ -76,6 +77,8 @@ def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encode
 
 
 def _checked(encoder: object, name: str) -> Encoder:
+    from avcil.extract.encoders.base import Encoder
+
     if not isinstance(encoder, Encoder):
         raise EncoderError(
             f"encoder {name!r} cannot be used: calling it with a device gives {encoder!r}, "

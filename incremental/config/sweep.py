@@ -33,7 +33,9 @@ def plan(
         ConfigError: no such table, or it chooses what was given beside it.
     """
     if table is None:
-        rows = [replace(request, method=name) for name in _names(methods or request.method)]
+        named = (methods or request.method).split(",")
+        chosen = METHODS if methods == "all" else [name.strip() for name in named]
+        rows = [replace(request, method=name) for name in chosen]
     elif methods is None:
         rows = _table(request, table)
     else:
@@ -45,10 +47,6 @@ def plan(
         replace(row, seed=seed, settings={**row.settings, **size})
         for row, size, seed in product(rows, sizes, seeds)
     ]
-
-
-def _names(methods: str) -> list[str]:
-    return list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",")]
 
 
 def _table(request: Request, name: str) -> list[Request]:

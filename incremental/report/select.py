@@ -134,17 +134,15 @@ def _with_clips(found: Sequence[Benchmark]) -> list[Benchmark]:
     for each in found:
         lists[_cache_key(each)].add((each.rows_digest, each.cache.clips))
     return [
-        replace(each, clips=_name_clips(each)) if len(lists[_cache_key(each)]) > 1 else each
+        replace(each, clips=f"clips {each.rows_digest[:6] or 'unsaid'} ({each.cache.clips:,})")
+        if len(lists[_cache_key(each)]) > 1
+        else each
         for each in found
     ]
 
 
 def _cache_key(found: Benchmark) -> Hashable:
     return found.cache.dataset, found.cache.encoder, found.cache.fingerprint
-
-
-def _name_clips(found: Benchmark) -> str:
-    return f"clips {found.rows_digest[:6] or 'unsaid'} ({found.cache.clips:,})"
 
 
 def _rows(runs: Iterable[Run], repeats: list[str]) -> list[Row]:

@@ -135,7 +135,10 @@ def caches_table(group: Sequence[Benchmark], targets: Sequence[Target] = ()) -> 
     headings = _cache_headings(group)
     table = _by_label(group)
     labels = sorted(table, key=lambda label: _most_caches_then_best(table[label]))
-    cells = [[_cell(row) for row in table[label]] for label in labels]
+    cells = [
+        [figure_cell(row.accuracy) if row else Cell(NOTHING) for row in table[label]]
+        for label in labels
+    ]
     columns = [
         Column("method", figure=False),
         *(Column(heading, best=max) for heading in headings),
@@ -167,10 +170,6 @@ def _by_label(group: Sequence[Benchmark]) -> dict[str, list[Row | None]]:
 def _most_caches_then_best(rows: Iterable[Row | None]) -> tuple[int, float]:
     means = [row.accuracy.mean for row in rows if row]
     return -len(means), -max(means)
-
-
-def _cell(row: Row | None) -> Cell:
-    return figure_cell(row.accuracy) if row else Cell(NOTHING)
 
 
 def _cache_headings(group: Sequence[Benchmark]) -> list[str]:

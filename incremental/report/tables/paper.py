@@ -117,8 +117,15 @@ def _table(name: str, title: str, names: list[str], lines: list[Line], found: Be
     any_published = any(line.target for line in lines)
     columns = [Column(each, figure=False) for each in names]
     if any_published:
-        columns += [_ranked("acc.", PUBLISHED, max), _ranked("forg.", PUBLISHED, min)]
-    columns += [_ranked("acc.", RERUN, max), _ranked("forg.", RERUN, min), Column("seeds")]
+        columns += [
+            Column("acc.", best=max, group=PUBLISHED),
+            Column("forg.", best=min, group=PUBLISHED),
+        ]
+    columns += [
+        Column("acc.", best=max, group=RERUN),
+        Column("forg.", best=min, group=RERUN),
+        Column("seeds"),
+    ]
     rows = [
         [
             *(Cell(each) for each in line.names),
@@ -133,10 +140,6 @@ def _table(name: str, title: str, names: list[str], lines: list[Line], found: Be
     return Table(
         name, f"{title}. {name_benchmark(found)}", columns, rows, notes, _commands(lines, found)
     )
-
-
-def _ranked(title: str, group: str, best: object) -> Column:
-    return Column(title, best=max if best is max else min, group=group)
 
 
 def _published_cells(target: Target | None) -> list[Cell]:
@@ -224,8 +227,8 @@ def tasks_table(group: Sequence[Benchmark], targets: Sequence[Target]) -> Table 
     facts |= {row.method: row.facts for row in plain}
     columns = [Column("method", figure=False)]
     if known:
-        columns += [_ranked(f"{count} tasks", PUBLISHED, max) for count in counts]
-    columns += [_ranked(heading, RERUN, max) for heading, _ in reruns]
+        columns += [Column(f"{count} tasks", best=max, group=PUBLISHED) for count in counts]
+    columns += [Column(heading, best=max, group=RERUN) for heading, _ in reruns]
     rows = [
         [
             Cell(facts[method].title),

@@ -102,11 +102,12 @@ def run(command: str) -> str:
     return done.output
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_method_and_head_of_a_module_are_trained_stored_and_reported(
-    package: Path, toy_cache: Path, tmp_path: Path
+    package: Path, toy_cache: Path, tmp_path: Path, processes: int
 ) -> None:
     command = f"train --cache {toy_cache} --runs {tmp_path / 'runs'} {SMALL}"
-    run(f"{command} --method their_package:Mine,finetune --parallel 2")  # in two processes
+    run(f"{command} --method their_package:Mine,finetune --parallel {processes}")
     (folder,) = (tmp_path / "runs" / "toy").glob("their*")
     assert folder.name.startswith("their_package_Mine-their_package_Audio-3tasks-seed0-")
     stored = json.loads((folder / "config.json").read_text())
@@ -124,6 +125,7 @@ def test_a_method_and_head_of_a_module_are_trained_stored_and_reported(
         assert "Mine" in run(f"report {tmp_path / 'runs'} --tables all --format {form}")
 
 
+@pytest.mark.slow
 def test_a_method_of_the_current_folder_is_found_by_the_command(
     tmp_path: Path, toy_cache: Path
 ) -> None:
