@@ -223,7 +223,8 @@ class _Extraction:
 
     def _replace(self, worker: int, reason: str, progress: Progress) -> None:
         """Give others what a lost worker had; the shard that it was at may be the cause."""
-        shards = self._given.pop(worker, [])
+        given = self._given.pop(worker, [])
+        shards = [shard for shard in given if not self._is_written(shard)]
         for shard in shards:
             progress.forget(shard.number, self._names[worker])
         cause = shards[0].number if shards else None
@@ -239,6 +240,13 @@ class _Extraction:
         self._waiting.extendleft(reversed(shards))
         if self._waiting:
             self._workers.start(worker)
+
+    def _is_written(self, shard: Shard) -> bool:
+        """Tell whether a lost worker wrote a shard before it could report it."""
+        if self._settings.retry_failed:
+            return False  # what is written may be from the earlier run
+        self._writer.refresh(shard.number)
+        return not self._writer.todo(shard.number)
 
     def _check(self, ready: Ready) -> None:
         if ready.encoding != self._first.encoding:
