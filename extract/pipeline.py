@@ -128,10 +128,8 @@ def _first_ready(workers: Workers) -> Ready:
     """Start one worker, which says what tokens it makes, and fetches weights for all."""
     for _ in range(LOSSES):
         workers.start(0)
-        events: list[tuple[int, Event]] = []
-        while not events:
-            events = workers.wait()
-        match events[0][1]:
+        ((_, event),) = workers.wait()
+        match event:
             case Ready() as ready:
                 return ready
             case Broken(error):

@@ -180,6 +180,7 @@ class Pool:
             task: anything that can be pickled.
             timeout_s: seconds after which the process is killed, its start included.
         """
+        assert worker in self.idle, f"worker {worker} has a task already"
         self.start(worker)
         running = self._running[worker]
         running.busy, running.task = True, task
