@@ -11,7 +11,7 @@ from avcil.errors import AvcilError
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.encoders.base import Encoder
 from avcil.extract.errors import EngineError
-from avcil.extract.events import Broken, Event, Idle, Lost, Shard, Workers
+from avcil.extract.events import Broken, Event, Idle, Lost, Ready, Shard, Workers
 from avcil.extract.plan import Plan, Settings
 from avcil.extract.worker import JoinedWorker, Worker
 from avcil.runtime.cluster import Engine
@@ -83,16 +83,17 @@ class Processes(Workers):
 
     def wait(self) -> list[tuple[int, Event]]:
         """See Workers."""
-        found = [(report.worker, self._event(report)) for report in self._pool.wait()]
-        return [(worker, event) for worker, event in found if event is not None]
+        return [(report.worker, self._event(report)) for report in self._pool.wait()]
 
-    def _event(self, report: Report) -> Event | None:
+    def _event(self, report: Report) -> Event:
         match report.event:
             case Message(content):
                 event: Event = content
                 return event
+            case Done(Ready() as ready):
+                return ready
             case Done():
-                return None if report.task is None else Idle()  # None: it said that it is ready
+                return Idle()
             case Died(how):
                 return Lost(how)
             case Raised(AvcilError() as error):
@@ -101,7 +102,7 @@ class Processes(Workers):
                 self._pool.kill(report.worker)
                 log(trace)
                 return Lost(f"{type(error).__name__}: {error}")
-        return None
+        raise AssertionError(f"no task has a deadline, but: {report}")
 
     def pid(self, worker: int) -> int | None:
         """Return the id of a worker's process."""
@@ -121,12 +122,12 @@ class _Served:
         torch.set_num_threads(max(1, cores() // processes))
         self._worker, self._name = JoinedWorker(plan, device), name
 
-    def __call__(self, shards: Sequence[Shard] | None, send: Send) -> None:
+    def __call__(self, shards: Sequence[Shard] | None, send: Send) -> Ready | None:
         if shards is None:
-            send(self._worker.ready(self._name))
-            return
+            return self._worker.ready(self._name)
         for event in self._worker.encode(shards):
             send(event)
+        return None
 
 
 def check_engine(engine: Engine, gpus: int | None, device: str, limit: int | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.devices import ThisProcess
 from avcil.extract.encoders.base import Encoder
-from avcil.extract.errors import EncoderError, NoRoom, TooManyFailures, WorkersLost
+from avcil.extract.errors import EncoderError, NoRoom, WorkersLost
 from avcil.extract.events import (
     Broken,
     Encoded,
@@ -31,7 +31,8 @@ from avcil.extract.events import (
     Workers,
 )
 from avcil.extract.plan import Settings
-from avcil.runtime.progress import Bar, log, track
+from avcil.extract.progress import Progress
+from avcil.runtime.progress import log, track
 
 MOST_SHARDS = 8
 """Shards given at once to one of several workers: it decodes ahead within what it is given."""
@@ -127,10 +128,8 @@ def _first_ready(workers: Workers) -> Ready:
     """Start one worker, which says what tokens it makes, and fetches weights for all."""
     for _ in range(LOSSES):
         workers.start(0)
-        events: list[tuple[int, Event]] = []
-        while not events:
-            events = workers.wait()
-        match events[0][1]:
+        ((_, event),) = workers.wait()
+        match event:
             case Ready() as ready:
                 return ready
             case Broken(error):
@@ -223,7 +222,8 @@ class _Extraction:
 
     def _replace(self, worker: int, reason: str, progress: Progress) -> None:
         """Give others what a lost worker had; the shard that it was at may be the cause."""
-        shards = self._given.pop(worker, [])
+        given = self._given.pop(worker, [])
+        shards = [shard for shard in given if not self._is_written(shard)]
         for shard in shards:
             progress.forget(shard.number, self._names[worker])
         cause = shards[0].number if shards else None
@@ -239,6 +239,13 @@ class _Extraction:
         self._waiting.extendleft(reversed(shards))
         if self._waiting:
             self._workers.start(worker)
+
+    def _is_written(self, shard: Shard) -> bool:
+        """Tell whether a lost worker wrote a shard before it could report it."""
+        if self._settings.retry_failed:
+            return False  # what is written may be from the earlier run
+        self._writer.refresh(shard.number)
+        return not self._writer.todo(shard.number)
 
     def _check(self, ready: Ready) -> None:
         if ready.encoding != self._first.encoding:
@@ -266,72 +273,6 @@ def _shards(writer: CacheWriter, limit: int | None) -> list[Shard]:
 def _clips_left(writer: CacheWriter) -> int:
     """Return how many clips are still to be encoded."""
     return sum(len(writer.todo(shard)) for shard in writer.pending())
-
-
-class Progress:
-    """Counts clips as they are done, shows them, and ends a run in which too many fail."""
-
-    def __init__(self, settings: Settings, clips: int, bar: Bar, failed: int = 0) -> None:
-        """Start to count.
-
-        Args:
-            settings: say how many may fail.
-            clips: of the whole data set.
-            bar: advanced by each clip.
-            failed: clips that failed in an earlier run.
-        """
-        self._settings, self._clips, self._bar = settings, clips, bar
-        self.encoded, self.failed = 0, failed
-        self.by_worker: Counter[str] = Counter()
-        """Clips encoded or failed, by the name of the worker."""
-        self._by_shard: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        self._done, self._times_s = 0, [time.monotonic()]  # start, first clip, latest clip
-
-    @property
-    def clips_per_s(self) -> float:
-        """Return the rate since the first clip was done, since before that the pipeline fills."""
-        if not self._done:
-            return 0.0
-        before, now = self._times_s[-2:]  # of one clip alone: since the start
-        return max(1, self._done - 1) / max(now - before, 1e-9)
-
-    def add_encoded(self, shard: int, worker: str) -> None:
-        """Count a clip that has tokens."""
-        self.encoded += 1
-        self._by_shard[shard]["encoded"] += 1
-        self._advance(worker)
-
-    def add_failed(self, shard: int, worker: str, clip: str, reason: str) -> None:
-        """Count a clip that has none.
-
-        Raises:
-            TooManyFailures: more than the settings allow.
-        """
-        self.failed += 1
-        self._by_shard[shard]["failed"] += 1
-        log(f"{clip}: {reason}")
-        self._advance(worker)
-        settings = self._settings
-        if self.failed > max(settings.tolerated_failures, settings.max_failures * self._clips):
-            raise TooManyFailures(
-                f"{self.failed} of {self._clips} clips failed, the last ({clip!r}) because: "
-                f"{reason}; if that is expected, run again with a higher --max-failures"
-            )
-
-    def forget(self, shard: int, worker: str) -> None:
-        """Take back the clips of a shard that was lost before it was written."""
-        lost = self._by_shard.pop(shard, Counter())
-        self.encoded -= lost["encoded"]
-        self.failed -= lost["failed"]
-        self._done -= lost.total()
-        self.by_worker[worker] -= lost.total()
-        self._bar.advance(-lost.total())
-
-    def _advance(self, worker: str) -> None:
-        self._times_s[2 if self._done else 1 :] = [time.monotonic()]
-        self._done += 1
-        self.by_worker[worker] += 1
-        self._bar.advance(note=f"{self.failed} failed" if self.failed else "")
 
 
 def free_bytes(path: Path | str) -> int | None:

@@ -11,31 +11,29 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
-import os
 import pickle
 import signal
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from avcil.runtime.stopping import ask_to_stop, deaf_to_interrupts
+from avcil.runtime.stopping import ask_to_stop, deaf_to_interrupts, end_with_parent
 
 Send = Callable[[Any], None]
 """Sends a message to the parent."""
 
-Work = Callable[[Any, Send], None]
-"""Does one task; called in the process, again and again."""
+Work = Callable[[Any, Send], Any]
+"""Does one task and returns its result; called in the process, again and again."""
 
 # Not "fork": the caller runs torch's threads, whose locks a forked child would inherit held, and
 # CUDA does not survive a fork.
 _CONTEXT = multiprocessing.get_context("spawn")
+
+NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,8 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The task is done; the process waits for another one."""
+
+    result: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class _Process:
     pipe: Connection
     busy: bool = False
     task: Any = None
-    deadline: float = float("inf")
+    deadline: float = NEVER
 
 
 class Pool:
@@ -140,12 +140,7 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -177,7 +172,7 @@ class Pool:
         theirs.close()  # or the pipe would stay open when the process has ended
         self._running[worker] = _Process(process, ours)
 
-    def give(self, worker: int, task: Any, timeout_s: float = float("inf")) -> None:
+    def give(self, worker: int, task: Any, timeout_s: float = NEVER) -> None:
         """Give a task to an idle worker, in a new process if it has none.
 
         Args:
@@ -185,6 +180,7 @@ class Pool:
             task: anything that can be pickled.
             timeout_s: seconds after which the process is killed, its start included.
         """
+        assert worker in self.idle, f"worker {worker} has a task already"
         self.start(worker)
         running = self._running[worker]
         running.busy, running.task = True, task
@@ -192,17 +188,15 @@ class Pool:
         with contextlib.suppress(ConnectionError):  # it died just now: `wait` finds out
             running.pipe.send(task)
 
-    def wait(self, timeout_s: float = float("inf")) -> list[Report]:
+    def wait(self, timeout_s: float = NEVER) -> list[Report]:
         """Wait for events of workers that have a task.
 
         Returns early, maybe with nothing, after `timeout_s` seconds or when somebody calls `wake`.
         """
-        deadlines = [each.deadline for each in self._running.values() if each.busy]
-        seconds = min([timeout_s, *(deadline - time.monotonic() for deadline in deadlines)])
+        deadlines = [each.deadline for each in self._running.values()]
+        seconds = max(0.0, min([timeout_s, *(each - time.monotonic() for each in deadlines)]))
         pipes = [self._woken, *(each.pipe for each in self._running.values())]
-        ready = multiprocessing.connection.wait(
-            pipes, None if seconds == float("inf") else max(0.0, seconds)
-        )
+        ready = multiprocessing.connection.wait(pipes, None if seconds == NEVER else seconds)
         while self._woken.poll():
             self._woken.recv_bytes()
         reports = []
@@ -221,7 +215,7 @@ class Pool:
             except (EOFError, OSError):  # OSError: in the middle of a message
                 return Died(self._reap(worker))
             if isinstance(event, Done | Raised):
-                running.busy, running.task, running.deadline = False, None, float("inf")
+                self._running[worker] = _Process(running.process, running.pipe)
             return event
         if time.monotonic() >= running.deadline:
             self.kill(worker)
@@ -245,10 +239,8 @@ class Pool:
 
     def close(self) -> None:
         """End all processes at once, whatever they do."""
-        for running in self._running.values():
-            running.process.kill()
         for worker in list(self._running):
-            self._reap(worker)
+            self.kill(worker)
         self._woken.close()
         self._waker.close()
 
@@ -276,9 +268,9 @@ def _serve(
     grace_s: float,
 ) -> None:
     """Do the tasks that come through the pipe, until nobody is at its other end."""
-    _end_with_parent(grace_s)
     if grace_s:
         signal.signal(signal.SIGTERM, ask_to_stop)
+    end_with_parent(grace_s)
 
     def send(event: Event) -> None:
         try:
@@ -297,34 +289,8 @@ def _serve(
             return
         try:
             work = work or setup(*arguments)
-            work(pickle.loads(task), send_content)
-            send(Done())
+            send(Done(work(pickle.loads(task), send_content)))
         except Exception as error:
             send(Raised.of(error))
         except KeyboardInterrupt:  # how work ends that was asked to stop
             return
-
-
-def _end_with_parent(grace_s: float) -> None:
-    """Make this process end when its parent has ended, by whatever means."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        ask_to_stop()
-        time.sleep(grace_s)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    if sys.platform == "linux":
-        # The thread cannot run while C code hangs with the interpreter's lock. The kernel can: it
-        # sends a signal when the parent's end of this pipe is closed.
-        import fcntl
-
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
-        number = signal.SIGTERM if grace_s else signal.SIGKILL
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, number)
-        flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)

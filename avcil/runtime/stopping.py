@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -80,3 +84,32 @@ def deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent(grace_s: float = 0.0) -> None:
+    """Make this process end when its parent has ended, even by SIGKILL.
+
+    Args:
+        grace_s: seconds in which it may finish what it does; it is asked to stop before.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        ask_to_stop()
+        time.sleep(grace_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if sys.platform == "linux":
+        # The thread cannot run while C code hangs with the interpreter's lock. The kernel can: it
+        # sends a signal when the parent's end of this pipe is closed.
+        import fcntl
+
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+        number = signal.SIGTERM if grace_s else signal.SIGKILL
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, number)
+        flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)

@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from avcil.cache.schema import Failure
@@ -22,7 +21,7 @@ from avcil.extract.decode.shared_memory import receive, send
 from avcil.extract.encoders.base import Media
 from avcil.extract.errors import MediaError
 from avcil.runtime.machine import host_memory
-from avcil.runtime.pool import Died, Event, Message, Pool, Raised, Send, TimedOut
+from avcil.runtime.pool import Died, Done, Event, Pool, Raised, Send, TimedOut
 
 Decoded = Media | Failure
 
@@ -58,12 +57,7 @@ class Decoders:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -142,14 +136,14 @@ class Decoders:
             self._pool.give(worker, (number, paths[number]), self._patience_s)
 
     def _decoded(self, number: int, event: Event, killed: _Killed) -> Decoded | None:
-        """Return what becomes of a file, or None where that is not known yet."""
+        """Return what became of a file, or None if it is to be tried again."""
         match event:
-            case Message(Media() as clip):
+            case Done(Media() as clip):
                 frame_bytes = clip.frames.nbytes // max(1, len(clip.frames))
                 clip_bytes = max(clip.frames.nbytes, self._most_frames * frame_bytes)
                 self._clip_bytes = max(self._clip_bytes, clip_bytes)
                 return clip
-            case Message(Failure() as failure):
+            case Done(Failure() as failure):
                 return failure
             case Died("SIGKILL") | Raised(MemoryError()):
                 return killed.add(number, event)
@@ -219,11 +213,11 @@ class _Decoder:
 
             torch.set_num_threads(1)
 
-    def __call__(self, task: tuple[int, Path], send: Send) -> None:
+    def __call__(self, task: tuple[int, Path], send: Send) -> Decoded:
         try:
-            send(decode(task[1], self._sampling))
+            return decode(task[1], self._sampling)
         except MediaError as error:
-            send(Failure(str(error)))
+            return Failure(str(error))
 
 
 def decoding_bytes(processes: int = 1) -> int:

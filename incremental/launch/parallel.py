@@ -18,7 +18,7 @@ from avcil.incremental.launch.progress import RunsProgress
 from avcil.incremental.launch.run import Job
 from avcil.incremental.runs.results import Results
 from avcil.incremental.train.precision import compute_deterministically, computes_on_one_thread
-from avcil.runtime.pool import Died, Message, Pool, Raised, Report, Send
+from avcil.runtime.pool import Died, Done, Message, Pool, Raised, Report, Send
 from avcil.runtime.progress import log, pass_on
 from avcil.runtime.stopping import asked_to_stop
 
@@ -72,7 +72,7 @@ def train_in_processes(
 def _handle(report: Report, pool: Pool, progress: RunsProgress) -> None:
     worker, job, event = report
     match event:
-        case Message(Results() as results):
+        case Done(results):
             progress.finished(job, results)
         case Message(("advance", amount, note, items)):
             progress.bar_of(job).advance(amount, note, items)
@@ -100,9 +100,9 @@ class _Trainer:
         compute_deterministically()
         self._store, self._placement = store, placement
 
-    def __call__(self, job: Job, send: Send) -> None:
+    def __call__(self, job: Job, send: Send) -> Results:
         pass_on(lambda text: send(("log", text)))
-        send(job.train(self._store, self._placement, _SentBar(send)))
+        return job.train(self._store, self._placement, _SentBar(send))
 
 
 class _SentBar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -153,6 +154,50 @@ def test_a_process_killed_in_the_middle_costs_nothing_but_time(
     assert summary.failures == {}
     assert_same_clips(plan.path, local)
     assert not verify(plan.path).damages
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and theirs."""
+    found = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, listed.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_stays_behind_when_the_coordinator_is_killed(
+    dataset: Dataset, local: Path, tmp_path: Path
+) -> None:
+    plan = Plan(dataset=dataset, encoder=TINY, path=tmp_path / "c", settings=SETTINGS)
+    (tmp_path / "plan").write_bytes(pickle.dumps(plan))
+    code = (
+        "import pickle, sys; from avcil.extract.devices import Processes; "
+        "from avcil.extract.pipeline import coordinate; plan = pickle.load(open(sys.argv[1], 'rb'))"
+        "; coordinate(Processes(plan, ['cpu', 'cpu']), plan.dataset, plan.path, plan.settings)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "plan")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run_to_kill:
+        while len(open_files(plan.path).names(RECORDS)) < 2:
+            assert run_to_kill.poll() is None
+            time.sleep(0.01)
+        started = descendants(run_to_kill.pid)
+        run_to_kill.kill()
+    assert len(started) >= 4  # two that encode, and for each one that decodes
+    until = time.monotonic() + 20
+    while any(map(is_running, started)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not list(filter(is_running, started))
+    assert run(Processes(plan, TWO), plan).failures == {}
+    assert_same_clips(plan.path, local)
 
 
 @pytest.mark.slow

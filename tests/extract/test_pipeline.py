@@ -283,6 +283,33 @@ def test_an_error_of_the_writer_ends_the_run(few: Dataset) -> None:
     assert not children(os.getpid())
 
 
+def test_a_worker_keeps_its_decoding_processes_between_shards(few: Dataset, tmp_path: Path) -> None:
+    encoder = MeanEncoder()
+    encoding = encoder.encoding(seconds=2, visual_rate_hz=8)
+    with (
+        CacheWriter.open(tmp_path / "c", few.manifest(), encoding, shard_clips=2) as writer,
+        closing(Worker(few, encoder, SETTINGS)) as worker,
+    ):
+        seen = []
+        for number in range(3):
+            *_, last = worker.encode([Shard(number, 2)], writer)
+            assert last == Finished(number)
+            seen.append(children(os.getpid()))
+    assert len(seen[0]) == 2
+    assert seen[0] == seen[1] == seen[2]
+    assert not children(os.getpid())
+
+
+def test_failures_are_reported_before_a_shard_is_done(few: Dataset, tmp_path: Path) -> None:
+    gone = [replace(clip, path=tmp_path / "gone.mp4") for clip in few.clips[1:]]
+    holes = replace(few, clips=(few.clips[0], *gone))
+    strict = replace(SETTINGS, shard_clips=10, max_failures=0, tolerated_failures=2)
+    with pytest.raises(TooManyFailures, match="3 of 10 clips failed"):
+        extract(holes, MeanEncoder(), tmp_path / "cache", strict)
+    with pytest.raises(CacheIncomplete):
+        FeatureStore.open(tmp_path / "cache")
+
+
 class Deadly:
     """A path that kills the process which receives it."""
 

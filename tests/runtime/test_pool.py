@@ -34,7 +34,7 @@ class Mixed:
             raise FileNotFoundError("no weights")
         self.name, self.count = name, 0
 
-    def __call__(self, task: tuple[str, Any], send: Send) -> None:
+    def __call__(self, task: tuple[str, Any], send: Send) -> object:
         kind, value = task
         self.count += 1
         match kind:
@@ -43,6 +43,7 @@ class Mixed:
             case "several":
                 for number in range(value):
                     send(number)
+                return "the end"
             case "who":
                 send((self.name, os.getpid(), self.count))
             case "raise":
@@ -65,6 +66,7 @@ class Mixed:
                     time.sleep(0.01)
                 Path(value).write_text("resume point")
                 raise KeyboardInterrupt
+        return None
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +125,7 @@ def test_every_task_is_done_once_whatever_their_number(workers: int, count: int)
 def test_messages_of_a_task_come_in_order_before_its_end() -> None:
     with Pool(Mixed, [()]) as pool:
         ((_, events),) = run(pool, [("several", 5)])
-    assert events == [*map(Message, range(5)), Done()]
+    assert events == [*map(Message, range(5)), Done("the end")]
 
 
 def test_each_worker_has_its_own_arguments_and_is_set_up_once() -> None:

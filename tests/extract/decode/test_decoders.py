@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import struct
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 
+from avcil.cache.schema import Failure
 from avcil.extract.decode.decoders import Decoders
 from avcil.extract.decode.media import Sampling, decode
 from avcil.extract.decode.shared_memory import receive
@@ -64,6 +67,38 @@ def started(folder: Path, count: int) -> list[int]:
         time.sleep(0.02)
     time.sleep(0.3)
     return sorted(int(path.name) for path in folder.iterdir())
+
+
+class Reporting:
+    """A path that writes about the process that receives it, once for each attempt."""
+
+    def __init__(self, path: Path, folder: Path, number: int, kills: int = 0) -> None:
+        self.arguments = path, folder, number, kills
+
+    def __reduce__(self) -> tuple[object, tuple[Path, Path, int, int]]:
+        return _report, self.arguments
+
+
+def _report(path: Path, folder: Path, number: int, kills: int) -> Path:
+    """Write when this attempt began and ended, and its process; or kill it."""
+    begin, attempt = time.monotonic(), len(list(folder.glob(f"{number}-*")))
+    file = folder / f"{number}-{attempt}"
+    file.touch()
+    if attempt < kills:
+        signal.raise_signal(signal.SIGKILL)
+    time.sleep(0.1)
+    file.write_text(f"{begin} {time.monotonic()} {os.getpid()}")
+    return path
+
+
+def reports(folder: Path) -> dict[str, list[float]]:
+    """Return begin, end and process of each attempt that was not killed."""
+    texts = {path.name: path.read_text() for path in folder.iterdir()}
+    return {name: [float(word) for word in text.split()] for name, text in texts.items() if text}
+
+
+def reporting(clip: Path, folder: Path, kills: Sequence[int]) -> list[Path]:
+    return [cast(Path, Reporting(clip, folder, n, each)) for n, each in enumerate(kills)]
 
 
 def assert_same(decoded: object, expected: Media) -> None:
@@ -133,6 +168,97 @@ def test_large_clips_are_not_decoded_further_ahead_than_memory_allows(
         for _ in range(3):
             next(results)
         assert started(tmp_path, 4) == [0, 1, 2, 3]
+
+
+def test_the_bound_on_memory_holds_before_the_size_of_any_clip_is_known(
+    clip: Path, tmp_path: Path
+) -> None:
+    with Decoders(3, SAMPLING, memory_bytes=1) as decoders:
+        results = decoders.decode(counted(clip, tmp_path, 20))
+        next(results)
+        assert started(tmp_path, 2) == [0, 1]
+
+
+def test_a_clip_may_be_as_long_as_the_nominal_length_however_short_the_first_one_is(
+    clip: Path, tmp_path: Path
+) -> None:
+    short = Sampling(seconds=200, visual_rate_hz=8, sample_rate=16_000, least_share=0)
+    whole = decode(clip, short).frames.nbytes
+    with Decoders(3, short, memory_bytes=50 * whole) as decoders:
+        results = decoders.decode(counted(clip, tmp_path, 20))
+        next(results)
+        assert started(tmp_path, 2) == [0, 1]
+
+
+@pytest.mark.parametrize("wrong", [5, None])
+def test_an_exception_is_a_failure_of_the_clip_and_costs_no_process(
+    clip: Path, tmp_path: Path, wrong: object
+) -> None:
+    good = reporting(clip, tmp_path, [0, 0])
+    with Decoders(1, SAMPLING) as decoders:
+        first, failure, last = decoders.decode([good[0], cast(Path, wrong), good[1]])
+    assert isinstance(first, Media)
+    assert isinstance(last, Media)
+    kind = type(wrong).__name__
+    reason = f"AttributeError: '{kind}' object has no attribute 'exists'"
+    assert failure == Failure(f"decoding failed ({reason})")
+    assert len({process for _, _, process in reports(tmp_path).values()}) == 1
+
+
+class Threads:
+    """A path that writes into itself on how many threads the process that receives it computes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return _write_threads, (self.path,)
+
+
+def _write_threads(path: Path) -> Path:
+    import torch
+
+    path.write_text(f"{torch.get_num_threads()}")
+    return path
+
+
+def test_each_process_computes_on_one_thread(tmp_path: Path) -> None:
+    with Decoders(1, SAMPLING) as decoders:
+        list(decoders.decode([cast(Path, Threads(tmp_path / "threads"))]))
+    assert (tmp_path / "threads").read_text() == "1"
+
+
+def test_a_clip_whose_process_is_killed_is_tried_once_more_alone(
+    clip: Path, tmp_path: Path
+) -> None:
+    kills = [0, 1, 0, 0, 2, 0, 0]
+    with Decoders(3, SAMPLING) as decoders:
+        results = list(decoders.decode(reporting(clip, tmp_path, kills)))
+    assert [type(result) for result in results] == [Failure if n == 2 else Media for n in kills]
+    assert results[4] == Failure(
+        "decoding crashed (SIGKILL), also alone: there may be too little memory"
+    )
+    spans = {name: (begin, end) for name, (begin, end, _) in reports(tmp_path).items()}
+    begin, end = spans.pop("1-1")
+    assert len(spans) == 5
+    assert all(other[1] <= begin or end <= other[0] for other in spans.values())
+
+
+def test_processes_stay_for_the_next_files(clip: Path, tmp_path: Path) -> None:
+    with Decoders(1, SAMPLING) as decoders:
+        for paths in ([0], [], [0, 0]):
+            folder = tmp_path / str(len(paths))
+            folder.mkdir()
+            assert len(list(decoders.decode(reporting(clip, folder, paths)))) == len(paths)
+    found = [reports(tmp_path / name) for name in "12"]
+    assert len({each[2] for report in found for each in report.values()}) == 1
+
+
+def test_files_that_are_no_longer_wanted_do_not_come_out_later(clip: Path) -> None:
+    missing = clip.with_name("missing.mp4")
+    with Decoders(2, SAMPLING) as decoders:
+        assert isinstance(next(decoders.decode([clip] * 20)), Media)
+        assert list(decoders.decode([missing] * 3)) == [Failure("file is missing")] * 3
 
 
 def test_an_error_of_the_thread_reaches_the_caller(clip: Path) -> None:

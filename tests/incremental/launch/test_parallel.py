@@ -9,8 +9,9 @@ import re
 import socket
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -89,6 +90,26 @@ def test_a_run_that_fails_is_named_and_the_others_are_trained(
     assert re.search(f"1 of 4 runs failed.*{attempt.bad}", str(attempt.error))
     assert all(read_run(folder).results.complete for folder in attempt.good)
     assert "loss term" in attempt.told
+
+
+def with_defect(config: Config) -> Config:
+    """Return a configuration that no check has seen, and on which training raises a TypeError."""
+    return replace(config, optimizer="sgd", momentum=cast(float, "a lot"))
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_an_exception_of_any_kind_keeps_no_other_run_from_being_trained(
+    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], parallel: int
+) -> None:
+    good = configs(toy_store, ["finetune", "guided"])
+    bad = with_defect(good[0])
+    with pytest.raises(RunsFailed, match=f"1 of 3 runs failed.*{bad.run_name}"):
+        train(toy_store, [bad, *good], tmp_path, parallel=parallel)
+    assert all(read_run(RunFolder.of(tmp_path, each).path).results.complete for each in good)
+    told = capsys.readouterr().err
+    assert f"{bad.run_name} failed: TypeError: '<' not supported between" in told
+    assert "Traceback (most recent call last)" in told
+    assert "memory ran out" not in told
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
@@ -174,7 +195,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(toy_store: FeatureStore, tmp_
 
 @pytest.mark.slow
 def test_runs_on_two_workers_of_ray_end_with_the_bits_of_local_ones(
-    toy_store: FeatureStore, tmp_path: Path
+    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ray = pytest.importorskip("ray", reason="needs Ray: pip install 'avcil[ray]'")
     bad = configs(toy_store, ["guided"], learning_rate=1e30)
@@ -182,9 +203,11 @@ def test_runs_on_two_workers_of_ray_end_with_the_bits_of_local_ones(
     local = train(toy_store, asked, tmp_path / "local")
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
     try:
-        with pytest.raises(RunsFailed, match=f"1 of 4 runs failed.*{bad[0].run_name}"):
+        bad.append(with_defect(asked[0]))
+        with pytest.raises(RunsFailed, match=f"2 of 5 runs failed.*{bad[0].run_name}"):
             train(toy_store, [*asked, *bad], tmp_path / "ray", engine="ray")
     finally:
         ray.shutdown()
+    assert "failed: TypeError: '<' not supported between" in capsys.readouterr().err
     spread = [RunFolder.of(tmp_path / "ray", each).path for each in asked]
     assert [leavings(folder) for folder in spread] == [leavings(folder) for folder in local]
