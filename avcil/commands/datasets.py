@@ -23,10 +23,11 @@ def datasets(data: DATA = Path("data")) -> None:
     avcil datasets --data /mnt/benchmarks
     ```
     """
-    from avcil.extract.datasets import DATASETS, Where
+    from avcil.extract.datasets import DATASETS, Where, describe
     from avcil.extract.errors import DatasetError
 
-    for name, known in DATASETS.items():
+    for name in DATASETS:
+        known = describe(name)
         print(f"{name}: {known.about}")
         if not known.published:
             continue

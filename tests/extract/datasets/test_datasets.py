@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from avcil.benchmarks.cards import cards
 from avcil.cache.sources import leaks, shared_videos
 from avcil.cli import app
 from avcil.commands.datasets import datasets as show_datasets
-from avcil.extract.datasets import DATASETS, Dataset, Where, load_dataset
-from avcil.extract.datasets.published import kinetics_id, vggsound_id
+from avcil.extract.datasets import DATASETS, Dataset, Where, describe, load_dataset
+from avcil.extract.datasets.published import file_key
 from avcil.extract.errors import DatasetError
 
 
@@ -270,14 +271,18 @@ def test_a_clip_of_ave_with_several_events_is_one_clip_by_its_first(
 
 
 def test_file_names_become_the_ids_of_the_lists() -> None:
-    assert (
-        vggsound_id("-abcdefghij_30") == vggsound_id("-abcdefghij_000030") == "-abcdefghij_000030"
-    )
-    assert kinetics_id("abc_defghij_000001_000011") == kinetics_id("abc_defghij") == "abc_defghij"
+    vggsound, kinetics = cards()["vs100"], cards()["ks"]
+    for name in ("-abcdefghij_30", "-abcdefghij_000030"):
+        assert file_key(vggsound, name) == ("-abcdefghij", (30,))
+    for name in ("abc_defghij_000001_000011", "abc_defghij_1_11"):
+        assert file_key(kinetics, name) == ("abc_defghij", (1, 11))
+    assert file_key(kinetics, "abc_defghij") == ("abc_defghij", ())
 
 
 def test_every_data_set_says_what_it_is() -> None:
-    assert all(known.about and known.seconds > 0 for known in DATASETS.values())
+    known = [describe(name) for name in DATASETS]
+    assert len(known) == 6
+    assert all(each.about and each.seconds > 0 for each in known)
 
 
 def test_test_clips_from_the_videos_of_training_clips_are_found(tmp_path: Path) -> None:
