@@ -83,16 +83,22 @@ def cards() -> Mapping[str, Card]:
     """
     files = sorted(resources.files("avcil.benchmarks").iterdir(), key=lambda file: file.name)
     found = [
-        _card(file.name.removesuffix(".toml"), tomllib.loads(file.read_text("utf-8")))
+        read_card(file.name.removesuffix(".toml"), file.read_text("utf-8"))
         for file in files
         if file.name.endswith(".toml")
     ]
     return {card.name: card for card in sorted(found, key=lambda card: bool(card.lists))}
 
 
-def _card(name: str, fields: Mapping[str, Any]) -> Card:
+def read_card(name: str, text: str) -> Card:
+    """Read the card of a benchmark from its text.
+
+    Raises:
+        CardError: it is no TOML, or has an unknown or missing field.
+    """
     try:
+        fields = tomllib.loads(text)
         lists = tuple(Lists(**each) for each in fields.get("lists", ()))
         return Card(**{**fields, "name": name, "lists": lists})
-    except TypeError as error:
+    except (TypeError, tomllib.TOMLDecodeError) as error:
         raise CardError(f"avcil/benchmarks/{name}.toml: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
 def datasets(data: DATA = Path("data")) -> None:
     """Show which data sets are known, and which of their clips are on disk.
 
-    A data set lies in DATA/NAME: its clips in `videos`, its published lists in `splits`, its tokens
-    in `features.zarr`. Of one that is not there, it says what was looked for and where to get it.
+    A data set is in DATA/NAME: its clips in `videos`, its published lists in `splits`, its tokens
+    in `features.zarr`. For a missing one, the command says which files it needs and where to get
+    them.
 
     ```
     avcil datasets
     avcil datasets --data /mnt/benchmarks
     ```
     """
+    from avcil.benchmarks.cards import cards
     from avcil.extract.datasets import DATASETS, Where, describe
     from avcil.extract.errors import DatasetError
 
@@ -32,21 +35,24 @@ def datasets(data: DATA = Path("data")) -> None:
         if not known.published:
             continue
         try:
-            _show(known.load(Where(data=data)))
+            _show(known.load(Where(data=data)), cards()[name].clips)
         except DatasetError as error:
             print(f"  {error}")
         if cache_path(data, name).exists():
             print(f"  cache: {cache_path(data, name)}")
 
 
-def _show(dataset: Dataset) -> None:
-    """Print how many clips of each split are there, and how many share a source with training."""
+def _show(dataset: Dataset, published: Mapping[str, int]) -> None:
+    """Print how many clips of each split are there, and how many share a video with training."""
     from avcil.cache.sources import shared_videos
 
     there = Counter(clip.split for clip in dataset.clips if clip.path.is_file())
     listed = Counter(clip.split for clip in dataset.clips)
     counts = ", ".join(f"{there[split]} of {count} {split}" for split, count in listed.items())
     print(f"  on disk: {counts}")
+    if listed != Counter(published):
+        expected = ", ".join(f"{count} {split}" for split, count in published.items())
+        print(f"  these are not the lists of the published tables, which have {expected}")
     empty = {*dataset.classes} - {clip.label for clip in dataset.clips if clip.path.is_file()}
     if empty:
         shown = ", ".join(sorted(empty)[:5]) + (" ..." if len(empty) > 5 else "")

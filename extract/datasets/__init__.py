@@ -55,8 +55,8 @@ def describe(name: str) -> Description:
     load = DATASETS[name]
     card = cards().get(name)
     if card is None:
-        about = (inspect.getdoc(load) or name).splitlines()[0]
-        return Description(load=load, about=about.rstrip("."))
+        about = (inspect.getdoc(load) or name).splitlines()[0].rstrip(".")
+        return Description(load=partial(_load, name, load), about=about)
     return Description(
         load=partial(load, card) if card.lists else load,
         about=card.about,
@@ -65,6 +65,17 @@ def describe(name: str) -> Description:
         visual_rate_hz=card.visual_rate_hz,
         published=bool(card.lists),
     )
+
+
+def _load(name: str, load: Callable[[Where], object], where: Where) -> Dataset:
+    """Load a data set with a function that may be another package's."""
+    found = load(where)
+    if not isinstance(found, Dataset):
+        raise DatasetError(
+            f"data set {name!r} gave a {type(found).__name__} instead of an "
+            "avcil.extract.datasets.Dataset"
+        )
+    return found
 
 
 def load_dataset(name: str, where: Where) -> Dataset:
