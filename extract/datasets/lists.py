@@ -173,14 +173,16 @@ def _with_validation(listed: Listed, table: Path) -> Listed:
     Clips are ordered by a hash of their video, so that those of one video stay together: at most
     one video of a class has clips on both sides.
     """
-    training: dict[str, list[str]] = defaultdict(list)
+    training: dict[str, list[tuple[bytes, str]]] = defaultdict(list)
     for split, clip, label in listed:
         if split == "train":
-            training[label].append(clip)
-    chosen = set()
-    for clips in training.values():
-        clips.sort(key=lambda clip: (hashlib.sha256(clip[:11].encode()).digest(), clip))
-        chosen.update(clips[: min(VALIDATION_CLIPS, len(clips) // 10)])
+            video, _, _ = clip.rpartition("_")
+            training[label].append((hashlib.sha256(video.encode()).digest(), clip))
+    chosen = {
+        clip
+        for clips in training.values()
+        for _, clip in sorted(clips)[: min(VALIDATION_CLIPS, len(clips) // 10)]
+    }
     log(
         f"{table.name} has no validation clips: {len(chosen)} training clips, chosen by name, "
         "are taken for it (AV-CIL's own choice is in its dictionaries)"
