@@ -32,7 +32,8 @@ def leaks(manifest: Manifest) -> NDArray[np.bool_]:
     card = cards().get(manifest.dataset)
     if card is None or not card.video:
         return np.zeros(len(manifest), dtype=np.bool_)
-    found = [(clip, re.match(card.video, clip)) for clip in manifest.ids]
+    match_video = re.compile(card.video).match
+    found = [(clip, match_video(clip)) for clip in manifest.ids]
     videos = np.array([match[0] if match else clip for clip, match in found])
     splits = np.array(manifest.splits)
     return (splits == "test") & np.isin(videos, videos[splits == "train"])

@@ -49,7 +49,7 @@ class Dataset:
             raise DatasetError(f"data set {self.name!r} has no clips")
         _refuse_repeated(self.name, self.clips)
         for text in (*self.classes, *(clip.id for clip in self.clips)):
-            if not text.isprintable():
+            if not text.strip() or not text.isprintable():
                 raise DatasetError(
                     f"{text!r} of data set {self.name!r} is no printable name: rename it"
                 )

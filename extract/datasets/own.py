@@ -195,7 +195,7 @@ def _left_out(paths: Iterable[Path], names: Mapping[str, Split]) -> str:
     reasons: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         if path.suffix.lower() not in SUFFIXES:
-            if not path.name.startswith("."):  # .DS_Store and the like: nobody misses them
+            if not path.name.startswith("."):  # .DS_Store and the like need no message
                 reasons[f"ending in {path.suffix or 'nothing'!r}"].append(path)
         elif path.name.startswith("."):
             reasons["hidden"].append(path)

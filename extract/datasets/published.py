@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from avcil.benchmarks.cards import Card
@@ -73,20 +74,20 @@ def file_key(card: Card, stem: str) -> Key | None:
         stem: name of a file without its suffix, or an id.
     """
     for template in card.file_names:
-        match = re.fullmatch(_pattern(template, card.video), stem)
+        match = _pattern(template, card.video).fullmatch(stem)
         if match is not None:
             video, *times = match.groups()
             return video, tuple(int(time) for time in times)
     return None
 
 
-def _pattern(template: str, video: str) -> str:
+@cache
+def _pattern(template: str, video: str) -> re.Pattern[str]:
     """Turn `<video>_<start>` into a regular expression; times have any number of digits."""
     parts = re.split(r"<(\w+)>", template)
     named = [f"({video or '.+'})" if name == "video" else r"(\d+)" for name in parts[1::2]]
-    return "".join(
-        re.escape(text) + name for text, name in zip(parts[::2], [*named, ""], strict=True)
-    )
+    texts = zip(parts[::2], [*named, ""], strict=True)
+    return re.compile("".join(re.escape(text) + name for text, name in texts))
 
 
 class _Files:

@@ -99,6 +99,25 @@ def test_other_parts_of_a_video_are_not_pointed_out_and_milliseconds_are(
     assert clip.path.name == "aaaaaaaaaaa_5_15.mp4"
 
 
+def test_an_empty_name_of_a_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"'' of data set 'ave' is no printable name"):
+        ave(tmp_path, " &aaaaaaaaaaa&good&0&10\n", "")
+
+
+def test_two_clips_that_only_one_file_could_be_are_refused(tmp_path: Path) -> None:
+    rows = {f"aaaaaaaaaaa_0000{start}_000099": "x" for start in ("05", "30")}
+    splits = tmp_path / "ks" / "splits"
+    splits.mkdir(parents=True)
+    for name, value in (
+        ("category_encode", {"x": 0}),
+        ("all_id_category", {"train": rows, "val": {}, "test": {}}),
+    ):
+        np.save(splits / f"{name}_dict.npy", np.array(value, dtype=object), allow_pickle=True)
+    touch(tmp_path / "ks" / "videos", "aaaaaaaaaaa.mp4")
+    with pytest.raises(DatasetError, match=r"aaaaaaaaaaa\.mp4 is 'aaaaaaaaaaa_000005_000099' in"):
+        load_dataset("ks", Where(data=tmp_path))
+
+
 def vggsound(root: Path, table: bytes, classes: str) -> list[Clip]:
     touch(root / "vs100" / "splits", "vggsound.csv", content=table)
     touch(root / "vs100" / "splits", "classes.txt", content=classes.encode())
