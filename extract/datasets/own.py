@@ -143,19 +143,19 @@ def _with_splits(root: Path, names: Mapping[str, Split]) -> list[Clip]:
 
 def _without_splits(root: Path) -> list[Clip]:
     clips: list[Clip] = []
-    folders = folders_in(root)
-    if len(folders) > 1 and all(split_of(folder.name, {}) for folder in folders):
-        raise DatasetError(
-            f"the splits {', '.join(folder.name for folder in folders)} in {root} have no folders "
-            "of classes: expected DIR/<split>/<class>/*"
-        )
-    for folder in folders:
+    for folder in folders_in(root):
         paths = _clips_below(folder)
         _refuse_splits(folder, paths)
         clips += [
             Clip(path.relative_to(root).as_posix(), path, folder.name, split)
             for path, split in _split(paths)
         ]
+    labels = sorted({clip.label for clip in clips})
+    if labels and all(split_of(label, {}) for label in labels):
+        raise DatasetError(
+            f"the splits {', '.join(labels)} in {root} have no folders of classes: expected "
+            "DIR/<split>/<class>/*"
+        )
     return clips
 
 

@@ -152,6 +152,8 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 def what_is(path: Path) -> str:
     """Say what a file is that cannot be read, and what to do; empty where it cannot be told."""
     head, again = _head(path), "fetch it again, for example with `hf download`"
+    if path.name == KEPT:
+        again = "delete it; it is made again from the release"
     if not head:
         return f"it is empty or missing: {again}" if not path.is_dir() else "it is a folder"
     if head.startswith(b"version https://git-lfs"):
@@ -161,7 +163,7 @@ def what_is(path: Path) -> str:
         )
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:1] == b"<":
-        return f"it is a web page that was saved under this name: {again} after logging in"
+        return f"it is a web page that was saved under this name: {again}"
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         return f"it is cut short, {path.stat().st_size} bytes are left: {again}"
     if head[8:9] == b"{" and (whole := _safetensors_size(path)) > path.stat().st_size:

@@ -62,6 +62,7 @@ def test_other_names_of_splits_can_be_given(tmp_path: Path) -> None:
         (["training/dog/a.mp4", "testing/dog/b.mp4"], r"testing looks like a split.*--split-names"),
         (["dev_set/dog/a.mp4", "Train2017/dog/b.mp4"], r"looks like a split.*--split-names"),
         (["clips/train/dog/a.mp4"], r"clips.train looks like a split in a class.*with --videos"),
+        (["train/a.mp4"], r"splits train in .* have no folders of classes"),
         (["train/a.mp4", "test/b.mp4"], r"splits test, train in .* have no folders of classes"),
     ],
 )
