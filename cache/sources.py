@@ -1,19 +1,18 @@
 """Which test clips were cut from a video that training clips were cut from as well.
 
-A head may know such a video by its picture or its room, so accuracy is counted without them, too.
-Of VGGSound-100's 5,000 published test clips they are 1,627.
+A head may recognize such a video by its pictures or its sound, so accuracy is also computed without
+these clips.
 """
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
+from avcil.benchmarks.cards import cards
 from avcil.cache.schema import Manifest
-
-FROM_YOUTUBE = ("ave", "ks", "vs100")
-"""Data sets whose clip ids begin with a YouTube id."""
-YOUTUBE_ID = 11
 
 
 def shared_videos(manifest: Manifest) -> str:
@@ -28,10 +27,13 @@ def shared_videos(manifest: Manifest) -> str:
 def leaks(manifest: Manifest) -> NDArray[np.bool_]:
     """Return True for each test clip that shares its video with a training clip, [N].
 
-    False throughout where the ids do not tell the video.
+    False throughout where the ids do not name the video.
     """
-    if manifest.dataset not in FROM_YOUTUBE:
+    card = cards().get(manifest.dataset)
+    if card is None or not card.video:
         return np.zeros(len(manifest), dtype=np.bool_)
-    videos = np.array([clip[:YOUTUBE_ID] for clip in manifest.ids])
+    match_video = re.compile(card.video).match
+    found = [(clip, match_video(clip)) for clip in manifest.ids]
+    videos = np.array([match[0] if match else clip for clip, match in found])
     splits = np.array(manifest.splits)
     return (splits == "test") & np.isin(videos, videos[splits == "train"])

@@ -35,11 +35,12 @@ def test_every_package_is_declared_for_the_wheel() -> None:
 
 def test_every_data_file_is_declared_for_the_wheel() -> None:
     declared = SETTINGS["tool"]["setuptools"]["package-data"]
-    for folder in FOLDERS:
+    for folder in ["avcil", *FOLDERS]:
         for file in (ROOT / folder).rglob("*"):
             if file.is_dir() or file.suffix == ".py" or "__pycache__" in file.parts:
                 continue
-            package = ".".join(["avcil", *file.parent.relative_to(ROOT).parts])
+            parts = file.parent.relative_to(ROOT).parts
+            package = ".".join(parts if folder == "avcil" else ["avcil", *parts])
             assert any(file.match(pattern) for pattern in declared.get(package, [])), file
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
+from avcil.benchmarks.cards import cards
 from avcil.commands.options import COMPRESSION, DATA, NUMBERS, chosen_storage, find_cache, new_cache
 
 if TYPE_CHECKING:
@@ -183,7 +184,12 @@ def _remedy(damages: list[Damage], repaired: bool) -> str:
 def import_(
     folder: Annotated[Path, typer.Argument(help="Folder with the features.", show_default=False)],
     dataset: Annotated[
-        str, typer.Option(help="Name of the data set: ave, ks, vs100.", show_default=False)
+        str,
+        typer.Option(
+            help="Name of the data set: "
+            f"{', '.join(name for name, card in cards().items() if card.lists)}.",
+            show_default=False,
+        ),
     ],
     origin: Annotated[Literal["avcil"], typer.Option("--from", help="Layout of FOLDER.")] = "avcil",
     splits: Annotated[

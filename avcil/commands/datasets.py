@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,22 +25,24 @@ def datasets(data: DATA = Path("data")) -> None:
     avcil datasets --data /mnt/benchmarks
     ```
     """
-    from avcil.extract.datasets import DATASETS, Where
+    from avcil.benchmarks.cards import cards
+    from avcil.extract.datasets import DATASETS, Where, describe
     from avcil.extract.errors import DatasetError
 
-    for name, known in DATASETS.items():
+    for name in DATASETS:
+        known = describe(name)
         print(f"{name}: {known.about}")
         if not known.published:
             continue
         try:
-            _show(known.load(Where(data=data)))
+            _show(known.load(Where(data=data)), cards()[name].clips)
         except DatasetError as error:
             print(f"  {error}")
         if cache_path(data, name).exists():
             print(f"  cache: {cache_path(data, name)}")
 
 
-def _show(dataset: Dataset) -> None:
+def _show(dataset: Dataset, published: Mapping[str, int]) -> None:
     """Print how many clips of each split are on disk, and how many share a video with training."""
     from avcil.cache.sources import shared_videos
 
@@ -47,6 +50,9 @@ def _show(dataset: Dataset) -> None:
     listed = Counter(clip.split for clip in dataset.clips)
     counts = ", ".join(f"{there[split]} of {count} {split}" for split, count in listed.items())
     print(f"  on disk: {counts}")
+    if listed != Counter(published):
+        expected = ", ".join(f"{count} {split}" for split, count in published.items())
+        print(f"  these are not the lists of the published tables, which have {expected}")
     empty = {*dataset.classes} - {clip.label for clip in dataset.clips if clip.path.is_file()}
     if empty:
         shown = ", ".join(sorted(empty)[:5]) + (" ..." if len(empty) > 5 else "")

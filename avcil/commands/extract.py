@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avcil.benchmarks.cards import cards
 from avcil.commands.options import (
     COMPRESSION,
     DATA,
@@ -34,7 +35,7 @@ TRIAL = 4
 
 # A default that depends on the data set stands in the help, since it cannot stand in the signature.
 DATASET = Annotated[
-    str, typer.Option(help="demo, ave, ks, vs100; folder or csv for your own clips.")
+    str, typer.Option(help=f"{', '.join(cards())}; folder or csv for your own clips.")
 ]
 VIDEOS = Annotated[
     Path | None,
@@ -44,6 +45,13 @@ SPLITS = Annotated[
     Path | None,
     typer.Option(
         help="The lists of clips; for csv, the table.  [default: DATA/DATASET/splits]",
+        show_default=False,
+    ),
+]
+SPLIT_NAMES = Annotated[
+    str | None,
+    typer.Option(
+        help="Your names of the splits, such as train=learn,test=exam; for folder and csv.",
         show_default=False,
     ),
 ]
@@ -134,6 +142,7 @@ def extract(
     limit: LIMIT = None,
     numbers: NUMBERS = None,
     compression: COMPRESSION = None,
+    split_names: SPLIT_NAMES = None,
 ) -> None:
     """Run frozen encoders over clips once and keep their tokens in a cache.
 
@@ -149,11 +158,12 @@ def extract(
     ```
     """
     from avcil.cache.sources import shared_videos
-    from avcil.extract.datasets import Where, benchmark
+    from avcil.extract.datasets import Where, describe
+    from avcil.extract.datasets.names import split_names as read_split_names
     from avcil.extract.encoders import check_encoder
     from avcil.extract.plan import EncoderChoice, Plan, Settings
 
-    known = benchmark(dataset)
+    known = describe(dataset)
     choice = EncoderChoice(encoder or known.encoder, data / "encoders")
     if engine == "local":  # on Ray, a folder may be one of the workers alone
         check_encoder(choice.name)  # before PyTorch is imported and the demo's clips are rendered
@@ -175,7 +185,11 @@ def extract(
         limit=limit,
     )
     # Clips first: a folder that is missing should not be found out after a download of hours.
-    clips = known.load(Where(data=data, videos=videos, splits=splits))
+    clips = known.load(
+        Where(
+            data=data, videos=videos, splits=splits, split_names=read_split_names(split_names or "")
+        )
+    )
     if shared := shared_videos(clips.manifest()):
         log(f"{shared}; avcil report also gives the accuracy without them")
     path = new_cache(cache, data, clips.name)

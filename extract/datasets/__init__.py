@@ -2,63 +2,80 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from avcil.extract.datasets import own, published
+from avcil.benchmarks.cards import cards
 from avcil.extract.datasets.base import Clip, Dataset, Where
 from avcil.extract.errors import DatasetError
+from avcil.registry import Registry
 
-__all__ = ["DATASETS", "Benchmark", "Clip", "Dataset", "Where", "load_dataset"]
+__all__ = ["DATASETS", "Clip", "Dataset", "Description", "Where", "describe", "load_dataset"]
+
+DATASETS: Registry[Callable[..., Dataset]] = Registry(
+    kind="data set",
+    built_in={
+        **{
+            name: "avcil.extract.datasets.published:load_published"
+            if card.lists
+            else f"avcil.extract.datasets.own:load_{name}"
+            for name, card in cards().items()
+        },
+        "folder": "avcil.extract.datasets.own:load_folder",
+        "csv": "avcil.extract.datasets.own:load_csv",
+    },
+    error=DatasetError,
+    group="avcil.datasets",
+)
+"""Functions from `Where` to `Dataset`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Benchmark:
+class Description:
     """A data set that can be asked for by name."""
 
     load: Callable[[Where], Dataset]
     about: str
     encoder: str = "sam-audio"
     seconds: float = 10.0
-    """Nominal length of its clips."""
+    """Length to which clips are cut."""
     visual_rate_hz: float = 25.0
     published: bool = False
     """Its lists and clips are others' and lie on disk under its name."""
 
 
-DATASETS: dict[str, Benchmark] = {
-    "demo": Benchmark(
-        load=own.load_demo,
-        about="ten built-in classes, rendered on the spot",
-        encoder="tiny",
-        seconds=2.0,
-        visual_rate_hz=8.0,
-    ),
-    "ave": Benchmark(load=published.AVE.load, about="AVE: 28 classes, 4,079 clips", published=True),
-    "ks": Benchmark(
-        load=published.KINETICS_SOUNDS.load,
-        about="Kinetics-Sounds: 30 classes, 23,125 clips",
-        published=True,
-    ),
-    "vs100": Benchmark(
-        load=published.VGGSOUND_100.load,
-        about="VGGSound-100: 100 classes, 61,195 clips",
-        published=True,
-    ),
-    "folder": Benchmark(load=own.load_folder, about="DIR/<split>/<class>/* or DIR/<class>/*"),
-    "csv": Benchmark(load=own.load_csv, about="a table with the columns path,label,split"),
-}
-
-
-def benchmark(name: str) -> Benchmark:
+def describe(name: str) -> Description:
     """Return what is known about a data set.
 
     Raises:
         DatasetError: no data set has this name.
     """
-    if name not in DATASETS:
-        raise DatasetError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")
-    return DATASETS[name]
+    load = DATASETS[name]
+    card = cards().get(name)
+    if card is None:
+        about = (inspect.getdoc(load) or name).splitlines()[0].rstrip(".")
+        return Description(load=partial(_load, name, load), about=about)
+    return Description(
+        load=partial(load, card) if card.lists else load,
+        about=card.about,
+        encoder=card.encoder,
+        seconds=card.seconds,
+        visual_rate_hz=card.visual_rate_hz,
+        published=bool(card.lists),
+    )
+
+
+def _load(name: str, load: Callable[[Where], object], where: Where) -> Dataset:
+    """Load a data set with a function that may be another package's."""
+    found = load(where)
+    if not isinstance(found, Dataset):
+        raise DatasetError(
+            f"data set {name!r} gave a {type(found).__name__} instead of an "
+            "avcil.extract.datasets.Dataset"
+        )
+    return found
 
 
 def load_dataset(name: str, where: Where) -> Dataset:
@@ -67,4 +84,4 @@ def load_dataset(name: str, where: Where) -> Dataset:
     Raises:
         DatasetError: no data set has this name, or files of it are missing or wrong.
     """
-    return benchmark(name).load(where)
+    return describe(name).load(where)

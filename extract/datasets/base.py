@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from avcil.cache.schema import Manifest, Split
@@ -31,6 +31,8 @@ class Where:
     """The clips, if elsewhere."""
     splits: Path | None = None
     """The lists of clips, if elsewhere."""
+    split_names: Mapping[str, Split] = field(default_factory=dict)
+    """Names of the user's own for splits, in lower case, in a folder or a table of one's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +49,10 @@ class Dataset:
             raise DatasetError(f"data set {self.name!r} has no clips")
         _refuse_repeated(self.name, self.clips)
         for text in (*self.classes, *(clip.id for clip in self.clips)):
-            if not text.isprintable():
-                raise DatasetError(f"{text!r} of data set {self.name!r} is no printable name")
+            if not text.strip() or not text.isprintable():
+                raise DatasetError(
+                    f"{text!r} of data set {self.name!r} is no printable name: rename it"
+                )
 
     def manifest(self) -> Manifest:
         """Return the rows of the cache."""
@@ -73,4 +77,28 @@ def _refuse_repeated(name: str, clips: Sequence[Clip]) -> None:
     raise DatasetError(
         f"{len(twice)} clips of data set {name!r} are listed more than once: {shown}"
         f"{' ...' if len(twice) > 5 else ''}; keep each in one split and one class"
+    )
+
+
+def refuse_shared_files(name: str, clips: Sequence[Clip], files: Sequence[Path]) -> None:
+    """Refuse clips that are one file under several ids: in two splits they would be a leak.
+
+    Args:
+        name: of the data set.
+        clips: its clips.
+        files: the file of each.
+    """
+    ids = defaultdict(list)
+    for clip, file in zip(clips, files, strict=True):
+        ids[file].append(clip)
+    twice = [(file, found) for file, found in ids.items() if len(found) > 1]
+    if not twice:
+        return
+    shown = "; ".join(
+        f"{file} is {', '.join(f'{clip.id!r} in {clip.split}/{clip.label}' for clip in found[:5])}"
+        for file, found in twice[:5]
+    )
+    raise DatasetError(
+        f"{len(twice)} files of data set {name!r} are several clips each: {shown}"
+        f"{' ...' if len(twice) > 5 else ''}; keep one of each"
     )

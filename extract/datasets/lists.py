@@ -1,7 +1,7 @@
-"""Published lists of clips: each reader gives the classes in order, and split, id and class of all.
+"""Readers of published lists of clips: the classes in order, and split, id and class of all clips.
 
 AV-CIL's dictionaries, whose class order is the learning order of its tables; the text files of
-AVE; the table of VGGSound.
+AVE; the table of VGGSound. The card of a benchmark names its reader and its files.
 
 Source: Pian et al., Audio-Visual Class-Incremental Learning, ICCV 2023; Tian et al., Audio-Visual
 Event Localization, ECCV 2018; Chen et al., VGGSound, ICASSP 2020.
@@ -9,25 +9,18 @@ Event Localization, ECCV 2018; Chen et al., VGGSound, ICASSP 2020.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avcil.cache.convert.safe_pickle import read_dictionary
 from avcil.cache.schema import SPLITS, Split
+from avcil.extract.datasets.names import fold, one_spelling, split_of
+from avcil.extract.datasets.text import read_rows, read_text
 from avcil.extract.errors import DatasetError
 from avcil.runtime.progress import log
 
-CLASSES_FILE = "category_encode_dict.npy"
-CLIPS_FILE = "all_id_category_dict.npy"
-AVE_FILES: dict[Split, str] = {
-    "train": "trainSet.txt", "val": "valSet.txt", "test": "testSet.txt",
-}  # fmt: skip
-VGGSOUND_FILE = "vggsound.csv"
-VGGSOUND_CLASSES_FILE = "classes.txt"
 VALIDATION_CLIPS = 50
 """Validation clips a class where a table has none: as many as AV-CIL's lists have."""
 
@@ -35,81 +28,122 @@ Listed = list[tuple[Split, str, str]]  # split, id, class name
 Lists = tuple[tuple[str, ...], Listed]
 
 
-def dictionaries(splits: Path) -> Lists:
+def dictionaries(files: Sequence[Path]) -> Lists:
     """Read AV-CIL's dictionaries: classes in learning order, and every clip's split and class."""
-    numbers = read_dictionary(splits / CLASSES_FILE)
+    classes_file, clips_file = files
+    numbers = read_dictionary(classes_file)
     classes = tuple(sorted(numbers, key=lambda name: int(numbers[name])))
     if sorted(int(number) for number in numbers.values()) != list(range(len(classes))):
-        raise DatasetError(f"{splits / CLASSES_FILE} does not number its classes 0, 1, 2, ...")
-    content = read_dictionary(splits / CLIPS_FILE)
+        raise DatasetError(f"{classes_file} does not number its classes 0, 1, 2, ...")
+    content = read_dictionary(clips_file)
     missing = [split for split in SPLITS if split not in content]
     if missing:
-        raise DatasetError(f"{splits / CLIPS_FILE} has no split {', '.join(missing)}")
+        raise DatasetError(f"{clips_file} has no split {', '.join(missing)}")
     listed: Listed = [
         (split, str(clip), str(label)) for split in SPLITS for clip, label in content[split].items()
     ]
     strange = {label for _, _, label in listed} - set(classes)
     if strange:
-        raise DatasetError(
-            f"{splits / CLIPS_FILE} has unknown classes, for example {min(strange)!r}"
-        )
+        raise DatasetError(f"{clips_file} has unknown classes, for example {min(strange)!r}")
     return classes, listed
 
 
-def official_ave(splits: Path) -> Lists:
+def official_ave(files: Sequence[Path]) -> Lists:
     """Read AVE's own lists, lines of class&id&quality&start&end; classes by the alphabet.
 
     A line is an event, and a clip may have several: its first line counts, in the order of
     training, validation, test, so that no clip is both learnt and tested.
     """
+    rows = [(split, *row) for split, path in zip(SPLITS, files, strict=True) for row in _ave(path)]
+    spelling = one_spelling((label for _, _, label in rows), files[0].parent)
     clips: dict[str, tuple[Split, str]] = {}
     others: list[str] = []
-    for split, file in AVE_FILES.items():
-        for number, line in enumerate((splits / file).read_text("utf-8").splitlines(), start=1):
-            fields = line.split("&")
-            if not line.strip():
-                continue
-            if len(fields) != 5:
-                raise DatasetError(
-                    f"{splits / file}:{number}: expected class&id&quality&start&end, not {line!r}"
-                )
-            if clips.setdefault(fields[1], (split, fields[0])) != (split, fields[0]):
-                others.append(f"{fields[1]} ({split}, {fields[0]})")
+    for split, clip, label in rows:
+        event = (split, spelling[label])
+        if clips.setdefault(clip, event) != event:
+            others.append(f"{clip} ({split}, {label})")
     if others:
         log(
-            f"{len(others)} lines of {splits} name a clip that an earlier line gives another class "
-            f"or split, and are left out: {', '.join(others[:5])}{' ...' if others[5:] else ''}"
+            f"{len(others)} lines of {files[0].parent} name a clip that an earlier line gives "
+            f"another class or split, and are left out: {', '.join(others[:5])}"
+            f"{' ...' if others[5:] else ''}"
         )
     listed = [(split, clip, label) for clip, (split, label) in clips.items()]
     return tuple(sorted({label for _, _, label in listed})), listed
 
 
-def vggsound(splits: Path) -> Lists:
+def _ave(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield id and class of each line but a heading."""
+    first = True
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        fields = [field.strip() for field in line.split("&")]
+        if not line.strip():
+            continue
+        if len(fields) != 5:
+            raise DatasetError(
+                f"{path}:{number}: expected class&id&quality&start&end, not {line!r}"
+            )
+        is_heading = first and not (_is_number(fields[3]) or _is_number(fields[4]))
+        first = False
+        if not is_heading:
+            yield fields[1], fields[0]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def vggsound(files: Sequence[Path]) -> Lists:
     """Read VGGSound's table (YouTube id, start, label, split) for the classes of a list.
 
     The table has training and test clips only. Where it has no validation clips, some of each
     class's training clips become those: a tenth, at most as many as AV-CIL's lists have.
     """
-    path = splits / VGGSOUND_FILE
-    classes = _class_list(splits / VGGSOUND_CLASSES_FILE)
-    known = set(classes)
-    listed = [row for row in _vggsound_rows(path) if row[2] in known]
-    absent = [name for name in classes if name not in {label for _, _, label in listed}]
-    if absent:
-        shown = ", ".join(map(repr, absent[:5])) + (" ..." if len(absent) > 5 else "")
-        raise DatasetError(
-            f"{splits / VGGSOUND_CLASSES_FILE} names {len(absent)} classes that {path} does not "
-            f"have: {shown}; write them as the table does"
-        )
+    table, classes_file = files
+    rows = list(_vggsound_rows(table))
+    names = _class_list(classes_file)
+    spelling = one_spelling([*names, *(label for _, _, label in rows)], table)
+    classes = tuple(dict.fromkeys(spelling[name] for name in names))
+    listed = [
+        (split, clip, spelling[label])
+        for split, clip, label in rows
+        if spelling[label] in set(classes)
+    ]
+    _refuse_absent(classes, {label for _, _, label in rows}, {x for _, _, x in listed}, files)
     if all(split != "val" for split, _, _ in listed):
-        listed = _with_validation(listed)
+        listed = _with_validation(listed, table)
     return classes, listed
 
 
+def _refuse_absent(
+    classes: Sequence[str], known: set[str], found: set[str], files: Sequence[Path]
+) -> None:
+    similar = {fold(name): name for name in known}
+    absent = [
+        f"{name!r} (it has {similar[fold(name)]!r})" if fold(name) in similar else repr(name)
+        for name in classes
+        if name not in found
+    ]
+    if absent:
+        shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
+        raise DatasetError(
+            f"{files[1]} names {len(absent)} classes that {files[0]} does not have: {shown}; write "
+            "them as the table does"
+        )
+
+
 def _class_list(path: Path) -> tuple[str, ...]:
-    """Read one class a line, in learning order."""
-    lines = (line.strip() for line in path.read_text("utf-8-sig").splitlines())
-    classes = tuple(line for line in lines if line)
+    """Read one class a line, in learning order; a line may be in the quotes of a table."""
+    lines = (line.strip() for line in read_text(path).splitlines())
+    classes = tuple(
+        line[1:-1].replace('""', '"') if len(line) > 1 and line[0] == line[-1] == '"' else line
+        for line in lines
+        if line
+    )
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice or not classes:
         found = f"{twice[0]!r} more than once" if twice else "nothing"
@@ -118,37 +152,39 @@ def _class_list(path: Path) -> tuple[str, ...]:
 
 
 def _vggsound_rows(path: Path) -> Iterator[tuple[Split, str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        for row in reader:
-            if not row or row[0].startswith("#"):  # some copies have a first line of names
-                continue
-            if len(row) != 4 or not row[1].strip().isdecimal() or row[3].strip() not in SPLITS:
-                raise DatasetError(
-                    f"{path}:{reader.line_num}: expected YouTube id, start in whole seconds, "
-                    f"label and split ({', '.join(SPLITS)}), not {','.join(row)!r}"
-                )
-            video, start, label, split = (field.strip() for field in row)
-            known = next(name for name in SPLITS if name == split)
-            yield known, f"{video}_{int(start):06d}", label
+    """Yield split, id and class of each row but a heading or a comment."""
+    for position, (number, row) in enumerate(read_rows(path, lambda row: len(row) == 4)):
+        split = split_of(row[3], {}) if len(row) == 4 else None
+        starts_with_mark = row[0].startswith("#")  # also `#NAME?`, Excel's for an id like -abc
+        if split and row[1].isdecimal() and not starts_with_mark:
+            yield split, f"{row[0]}_{int(row[1]):06d}", row[2]
+            continue
+        is_heading = position == 0 and not any(field.isdecimal() for field in row)
+        if split or not (starts_with_mark or is_heading):
+            raise DatasetError(
+                f"{path}:{number}: expected YouTube id, start in whole seconds, label and split "
+                f"({', '.join(SPLITS)}), not {','.join(row)!r}"
+            )
 
 
-def _with_validation(listed: Listed) -> Listed:
+def _with_validation(listed: Listed, table: Path) -> Listed:
     """Turn some training clips of each class into validation clips, chosen by name.
 
     Clips are ordered by a hash of their video, so that those of one video stay together: at most
     one video of a class has clips on both sides.
     """
-    training: dict[str, list[str]] = defaultdict(list)
+    training: dict[str, list[tuple[bytes, str]]] = defaultdict(list)
     for split, clip, label in listed:
         if split == "train":
-            training[label].append(clip)
-    chosen = set()
-    for clips in training.values():
-        clips.sort(key=lambda clip: (hashlib.sha256(clip[:11].encode()).digest(), clip))
-        chosen.update(clips[: min(VALIDATION_CLIPS, len(clips) // 10)])
+            video, _, _ = clip.rpartition("_")
+            training[label].append((hashlib.sha256(video.encode()).digest(), clip))
+    chosen = {
+        clip
+        for clips in training.values()
+        for _, clip in sorted(clips)[: min(VALIDATION_CLIPS, len(clips) // 10)]
+    }
     log(
-        f"{VGGSOUND_FILE} has no validation clips: {len(chosen)} training clips, chosen by name, "
+        f"{table.name} has no validation clips: {len(chosen)} training clips, chosen by name, "
         "are taken for it (AV-CIL's own choice is in its dictionaries)"
     )
     return [
@@ -157,18 +193,9 @@ def _with_validation(listed: Listed) -> Listed:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One way in which a benchmark's lists are published."""
-
-    files: tuple[str, ...]
-    read: Callable[[Path], Lists]
-
-    def is_in(self, splits: Path) -> bool:
-        """Tell whether a folder has all the files."""
-        return all((splits / name).is_file() for name in self.files)
-
-
-DICTIONARIES = Format((CLASSES_FILE, CLIPS_FILE), dictionaries)
-OFFICIAL_AVE = Format(tuple(AVE_FILES.values()), official_ave)
-VGGSOUND = Format((VGGSOUND_FILE, VGGSOUND_CLASSES_FILE), vggsound)
+READERS: Mapping[str, Callable[[Sequence[Path]], Lists]] = {
+    "dictionaries": dictionaries,
+    "ave": official_ave,
+    "vggsound": vggsound,
+}
+"""By the form of list that a card names; each takes the files that the card names."""

@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from avcil.cache.schema import SPLITS, Split
-from avcil.extract.datasets.base import Clip, Dataset, Where
+from avcil.extract.datasets.base import Clip, Dataset, Where, refuse_shared_files
+from avcil.extract.datasets.files import SUFFIXES, files_below, folders_in, is_clip
+from avcil.extract.datasets.names import looks_like_a_split, name_similar, one_spelling, split_of
+from avcil.extract.datasets.text import read_rows
 from avcil.extract.demo import CLASSES, demo_clips, render_demo
 from avcil.extract.errors import DatasetError
+from avcil.runtime.progress import log
 
-SUFFIXES = {
-    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv",
-}  # fmt: skip
 COLUMNS = ("path", "label", "split")
 
 
 def load_folder(where: Where) -> Dataset:
-    """List DIR/<split>/<class>/*, or DIR/<class>/* with a split drawn from the files' names.
+    """DIR/<split>/<class>/* or DIR/<class>/*.
+
+    Without folders of splits, the names of the files decide. Files that are no clips, and clips
+    outside the folders of classes, are counted in one line.
 
     Raises:
-        DatasetError: there is no such folder, or no clip in it.
+        DatasetError: there is no such folder, or no clip in it, or its layout is unclear.
     """
-    if where.videos is None or not where.videos.is_dir():
+    root = where.videos
+    if root is None or not root.is_dir():
         raise DatasetError(
-            f"no folder of clips at {where.videos}: give one with --videos, laid out as "
+            f"no folder of clips at {root}: give one with --videos, laid out as "
             "DIR/<split>/<class>/* or DIR/<class>/*"
         )
-    clips = tuple(_with_splits(where.videos) or _without_splits(where.videos))
+    clips = _with_splits(root, where.split_names) or _without_splits(root)
+    taken = {clip.path for clip in clips}
+    others = (path.relative_to(root) for path in files_below(root) if path not in taken)
+    left_out = _left_out(others, where.split_names)
     if not clips:
         raise DatasetError(
-            f"{where.videos} has no clips: expected DIR/<split>/<class>/* (splits "
-            f"{', '.join(SPLITS)}) or DIR/<class>/*, ending in one of {', '.join(sorted(SUFFIXES))}"
+            f"{root} has no clips: expected DIR/<split>/<class>/* (splits {', '.join(SPLITS)}) or "
+            f"DIR/<class>/*, ending in one of {', '.join(sorted(SUFFIXES))}"
+            + (f"; it has files {left_out}" if left_out else "")
         )
-    return _dataset(where.videos.resolve().name, clips)
+    if left_out:
+        log(f"files left out of {root}: {left_out}")
+    return _dataset(root.resolve().name, clips, root)
 
 
 def load_csv(where: Where) -> Dataset:
-    """Read a table with the columns path, label and split.
+    """A table with the columns path,label,split.
 
-    Relative paths start at --videos or, left out, at the table's own folder.
+    The delimiter may be a comma, a semicolon or a tab. Relative paths start at --videos or, left
+    out, at the table's own folder.
 
     Raises:
         DatasetError: there is no such table, or a row of it is wrong.
@@ -52,36 +68,115 @@ def load_csv(where: Where) -> Dataset:
             f"no table at {where.splits}: give a csv file with the columns "
             f"{','.join(COLUMNS)} with --splits"
         )
-    base = where.videos or where.splits.parent
-    with where.splits.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DatasetError(f"{where.splits} has no column {', '.join(missing)}")
-        clips = tuple(_clip(row, base, f"{where.splits}:{reader.line_num}") for row in reader)
-    return _dataset(where.splits.stem, clips)
+    rows = read_rows(where.splits, lambda row: {*COLUMNS} <= {name.casefold() for name in row})
+    _, heading = next(rows, (0, []))
+    names = [name.casefold() for name in heading]
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        raise DatasetError(
+            f"{where.splits} has no column {', '.join(missing)}: its first line is "
+            f"{','.join(heading)!r}"
+        )
+    clips = []
+    for number, row in rows:
+        place = f"{where.splits}:{number}"
+        if len(row) > len(names) and any(row[len(names) :]):
+            raise DatasetError(
+                f"{place}: {len(row)} fields, but the heading has {len(names)}: put a field with "
+                f"commas in quotation marks: {','.join(row)!r}"
+            )
+        fields = dict(zip(names, [*row, *[""] * len(names)], strict=False))
+        clips.append(_clip(fields, where.videos or where.splits.parent, where.split_names, place))
+    return _dataset(where.splits.stem, clips, where.splits)
 
 
-def _dataset(name: str, clips: tuple[Clip, ...]) -> Dataset:
-    slug = re.sub(r"[^\w.-]+", "-", name)
-    return Dataset(name=slug, classes=tuple(sorted({clip.label for clip in clips})), clips=clips)
+def _clip(fields: Mapping[str, str], base: Path, names: Mapping[str, Split], place: str) -> Clip:
+    path, label, split = (fields[name] for name in COLUMNS)
+    if not path or not label:
+        raise DatasetError(f"{place}: path and label must not be empty")
+    known = split_of(split, names)
+    if known is None:
+        raise DatasetError(
+            f"{place}: unknown split {split!r}; choose one of {', '.join(SPLITS)}, or say what it "
+            f"means with --split-names, such as test={split or 'NAME'}"
+        )
+    return Clip(path, _located(base, path), label, known)
 
 
-def _with_splits(root: Path) -> list[Clip]:
+def _located(base: Path, name: str) -> Path:
+    """Return the file that a table names, also where the disk has another form of Unicode."""
+    spellings = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    for spelling in (*spellings, name.replace("\\", "/")):
+        if os.path.lexists(base / spelling):
+            return base / spelling
+    return base / name
+
+
+def _dataset(name: str, clips: Iterable[Clip], source: Path) -> Dataset:
+    spelling = one_spelling((clip.label for clip in clips), source)
+    clips = tuple(replace(clip, label=spelling[clip.label]) for clip in clips)
+    classes = tuple(sorted({clip.label for clip in clips}))
+    name_similar(classes, source)
+    dataset = Dataset(name=re.sub(r"[^\w.-]+", "-", name), classes=classes, clips=clips)
+    refuse_shared_files(name, clips, _real_files(clips))
+    return dataset
+
+
+def _real_files(clips: Iterable[Clip]) -> list[Path]:
+    """Return the files behind links and detours such as `./`, without a look at each folder."""
+    real_folder = cache(lambda folder: Path(os.path.realpath(folder)))
+    files = (real_folder(clip.path.parent) / clip.path.name for clip in clips)
+    return [Path(os.path.realpath(file)) if file.is_symlink() else file for file in files]
+
+
+def _with_splits(root: Path, names: Mapping[str, Split]) -> list[Clip]:
+    tops = [(split_of(top.name, names), top) for top in folders_in(root)]
     return [
         Clip(path.relative_to(root).as_posix(), path, folder.name, split)
-        for split in SPLITS
-        for folder in _folders(root / split)
-        for path in _media(folder)
+        for wanted in SPLITS
+        for split, top in tops
+        if split == wanted
+        for folder in folders_in(top)
+        for path in _clips_below(folder)
     ]
 
 
 def _without_splits(root: Path) -> list[Clip]:
-    return [
-        Clip(path.relative_to(root).as_posix(), path, folder.name, split)
-        for folder in _folders(root)
-        for path, split in _split(list(_media(folder)))
-    ]
+    clips: list[Clip] = []
+    for folder in folders_in(root):
+        paths = _clips_below(folder)
+        _refuse_splits(folder, paths)
+        clips += [
+            Clip(path.relative_to(root).as_posix(), path, folder.name, split)
+            for path, split in _split(paths)
+        ]
+    labels = sorted({clip.label for clip in clips})
+    if labels and all(split_of(label, {}) for label in labels):
+        raise DatasetError(
+            f"the splits {', '.join(labels)} in {root} have no folders of classes: expected "
+            "DIR/<split>/<class>/*"
+        )
+    return clips
+
+
+def _clips_below(folder: Path) -> list[Path]:
+    return [path for path in files_below(folder) if is_clip(path)]
+
+
+def _refuse_splits(folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse what was probably meant as splits, before all of it becomes one class."""
+    inner = {path.relative_to(folder).parts[0] for path in paths if path.parent != folder}
+    if inner and looks_like_a_split(folder.name):
+        raise DatasetError(
+            f"{folder} looks like a split: if it is, say which with --split-names, such as "
+            f"test={folder.name}; if it is a class, give it another name"
+        )
+    splits = sorted(name for name in inner if split_of(name, {}))
+    if splits:
+        raise DatasetError(
+            f"{folder / splits[0]} looks like a split in a class: expected DIR/<split>/<class>/*; "
+            f"if {folder} holds all clips, give it with --videos"
+        )
 
 
 def _split(paths: list[Path]) -> Iterator[tuple[Path, Split]]:
@@ -90,31 +185,27 @@ def _split(paths: list[Path]) -> Iterator[tuple[Path, Split]]:
     Names decide by their hash, not by their order, which may carry meaning (one camera, one day).
     """
     share = max(1, round(len(paths) / 10)) if len(paths) >= 3 else 0
-    ordered = sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    ordered = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
     for number, path in enumerate(ordered):
         yield path, "val" if number < share else "test" if number < 2 * share else "train"
 
 
-def _folders(root: Path) -> list[Path]:
-    if not root.is_dir():
-        return []
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-
-
-def _media(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.name[0] != ".":
-            yield path
-
-
-def _clip(row: dict[str, str], base: Path, where: str) -> Clip:
-    path, label, split = (row[name] for name in COLUMNS)
-    if not path or not label:
-        raise DatasetError(f"{where}: path and label must not be empty")
-    for known in SPLITS:
-        if split == known:
-            return Clip(path, base / path, label, known)
-    raise DatasetError(f"{where}: unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+def _left_out(paths: Iterable[Path], names: Mapping[str, Split]) -> str:
+    """Count the files that are no clips of a class by the reason, with an example of each."""
+    reasons: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES:
+            if not path.name.startswith("."):  # .DS_Store and the like need no message
+                reasons[f"ending in {path.suffix or 'nothing'!r}"].append(path)
+        elif path.name.startswith("."):
+            reasons["hidden"].append(path)
+        elif len(path.parts) == 1 or split_of(path.parts[0], names):
+            reasons["in no folder of a class"].append(path)
+        else:
+            reasons[f"in {path.parts[0]!r}, which is no split (see --split-names)"].append(path)
+    ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    shown = [f"{len(found)} {why} ({str(found[0])!r})" for why, found in ordered[:8]]
+    return "; ".join(shown) + (" ..." if len(ordered) > 8 else "")
 
 
 def load_demo(where: Where) -> Dataset:

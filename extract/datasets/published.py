@@ -1,80 +1,113 @@
-"""The published benchmarks: AVE, Kinetics-Sounds and VGGSound-100, by their authors' lists."""
+"""The published benchmarks, by their authors' lists and the file names on their cards."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
-from avcil.extract.datasets.base import Clip, Dataset, Where
-from avcil.extract.datasets.lists import (
-    DICTIONARIES,
-    OFFICIAL_AVE,
-    VGGSOUND,
-    Format,
-    Lists,
-)
-from avcil.extract.datasets.own import SUFFIXES
+from avcil.benchmarks.cards import Card
+from avcil.extract.datasets.base import Clip, Dataset, Where, refuse_shared_files
+from avcil.extract.datasets.files import files_below, is_clip
+from avcil.extract.datasets.lists import READERS, Lists
+from avcil.extract.datasets.names import name_similar
 from avcil.extract.errors import DatasetError
+from avcil.runtime.progress import log
+
+Key = tuple[str, tuple[int, ...]]  # the video, and the seconds that a file's name says
+SHORTEST_VIDEO_NAME = 8
+"""Shorter names of videos occur in other words by chance."""
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """What a benchmark's files are called and where they are to be had."""
+def load_published(card: Card, where: Where) -> Dataset:
+    """List the clips of a benchmark; one whose file is not there fails when it is extracted.
 
-    name: str
-    clip_id: Callable[[str], str]
-    """From a file's name without its suffix to the id in the lists."""
-    videos_from: str
-    formats: tuple[Format, ...] = (DICTIONARIES,)
-    """How its lists may come; the first that is there is read."""
-    lists_from: str = "https://github.com/weiguoPian/AV-CIL_ICCV2023"
-
-    def load(self, where: Where) -> Dataset:
-        """List the clips; one whose file is not there fails when it is extracted.
-
-        Raises:
-            DatasetError: there are no lists or no folder of clips; says where to get them.
-        """
-        splits = where.splits or where.data / self.name / "splits"
-        videos = where.videos or where.data / self.name / "videos"
-        classes, listed = self._lists(splits)
-        if not videos.is_dir():
-            raise DatasetError(
-                f"no clips of {self.name!r} at {videos}: get them from {self.videos_from}, "
-                "or say where they are with --videos"
-            )
-        files = _Files(videos, self.clip_id)
-        clips = tuple(
-            Clip(clip, files.of(clip) or videos / f"{clip}.mp4", label, split)
-            for split, clip, label in listed
-        )
-        return Dataset(name=self.name, classes=classes, clips=clips)
-
-    def _lists(self, splits: Path) -> Lists:
-        for known in self.formats:
-            if known.is_in(splits):
-                return known.read(splits)
-        expected = "; or ".join(", ".join(known.files) for known in self.formats)
+    Raises:
+        DatasetError: there are no lists or no folder of clips; says where to get them.
+    """
+    if where.split_names:
+        raise DatasetError(f"--split-names is for clips of your own: {card.name!r} has its splits")
+    splits = where.splits or where.data / card.name / "splits"
+    videos = where.videos or where.data / card.name / "videos"
+    classes, listed = _lists(card, splits)
+    if not videos.is_dir():
         raise DatasetError(
-            f"no lists of {self.name!r} at {splits}: expected {expected}; get them from "
-            f"{self.lists_from}, or say where they are with --splits"
+            f"no clips of {card.name!r} at {videos}: get them from {card.videos_origin}, "
+            "or say where they are with --videos"
         )
+    files = _Files(videos, card)
+    clips = tuple(
+        Clip(clip, files.of(clip) or videos / f"{clip}.mp4", label, split)
+        for split, clip, label in listed
+    )
+    dataset = Dataset(name=card.name, classes=classes, clips=clips)
+    refuse_shared_files(card.name, clips, [clip.path for clip in clips])
+    name_similar(classes, splits)
+    files.hint(clips)
+    return dataset
+
+
+def _lists(card: Card, splits: Path) -> Lists:
+    for known in card.lists:
+        files = [splits / name for name in known.files]
+        if all(file.is_file() for file in files):
+            return READERS[known.form](files)
+    expected = "; or ".join(
+        f"{', '.join(known.files)} from {known.origin} (class order {known.class_order})"
+        for known in card.lists
+    )
+    some = [name for known in card.lists for name in known.files if (splits / name).is_file()]
+    found = f", found only {', '.join(some)}" if some else ""
+    raise DatasetError(
+        f"no lists of {card.name!r} at {splits}{found}: expected {expected}; "
+        "or say where they are with --splits"
+    )
+
+
+def file_key(card: Card, stem: str) -> Key | None:
+    """Return the video and the seconds that a clip's name says, or None if it is no such name.
+
+    Args:
+        card: of the benchmark; tells how files are named.
+        stem: name of a file without its suffix, or an id.
+    """
+    for template in card.file_names:
+        match = _pattern(template, card.video).fullmatch(stem)
+        if match is not None:
+            video, *times = match.groups()
+            return video, tuple(int(time) for time in times)
+    return None
+
+
+@cache
+def _pattern(template: str, video: str) -> re.Pattern[str]:
+    """Turn `<video>_<start>` into a regular expression; times have any number of digits."""
+    parts = re.split(r"<(\w+)>", template)
+    named = [f"({video or '.+'})" if name == "video" else r"(\d+)" for name in parts[1::2]]
+    texts = zip(parts[::2], [*named, ""], strict=True)
+    return re.compile("".join(re.escape(text) + name for text, name in texts))
 
 
 class _Files:
     """The files below a folder, found by what the lists call their clips."""
 
-    def __init__(self, videos: Path, clip_id: Callable[[str], str]) -> None:
-        self._clip_id = clip_id
+    def __init__(self, videos: Path, card: Card) -> None:
+        self._card = card
         self._by_name: dict[str, Path] = {}
-        self._by_id: dict[str, list[Path]] = defaultdict(list)
-        for path in _files(videos):
-            if path.stem not in self._by_name:  # a copy in another folder is no other clip
+        for path in filter(is_clip, files_below(videos)):
+            known = self._by_name.get(path.stem)
+            # A copy in another folder is no other clip; nor is what an interrupted download left.
+            if known is None or (_is_empty(known) and not _is_empty(path)):
                 self._by_name[path.stem] = path
-                self._by_id[clip_id(path.stem)].append(path)
+        self._by_key: dict[Key, list[Path]] = defaultdict(list)
+        self._by_video: dict[str, list[Path]] = defaultdict(list)
+        for stem, path in self._by_name.items():
+            key = file_key(card, stem)
+            if key is not None:
+                self._by_key[key].append(path)
+                self._by_video[key[0]].append(path)
 
     def of(self, clip: str) -> Path | None:
         """Return a clip's file if there is one.
@@ -87,44 +120,54 @@ class _Files:
         """
         if clip in self._by_name:
             return self._by_name[clip]
-        if self._clip_id(clip) != clip:
-            return self._by_name.get(self._clip_id(clip))
-        paths = self._by_id.get(clip, [])
+        key = file_key(self._card, clip)
+        if key is None:
+            return None
+        video, times = key
+        paths = self._by_key.get(key) or self._by_key.get((video, ()), [])
+        if not times:
+            paths = self._by_video.get(video, [])
         if len(paths) > 1:
             names = ", ".join(str(path) for path in paths[:5])
             raise DatasetError(f"several files could be clip {clip!r}: {names}; keep one of them")
         return paths[0] if paths else None
 
+    def hint(self, clips: Sequence[Clip]) -> None:
+        """Log how many missing clips seem to be there under another name."""
+        used = {clip.path for clip in clips}
+        missing = {
+            key[0]: (clip.id, key[1])
+            for clip in clips
+            if clip.path.stem not in self._by_name
+            for key in [file_key(self._card, clip.id) or (clip.id, ())]
+        }
+        lengths = {len(video) for video in missing if len(video) >= SHORTEST_VIDEO_NAME}
+        found: dict[str, Path] = {}
+        for stem, path in self._by_name.items():
+            if path in used:
+                continue
+            key = file_key(self._card, stem)
+            for video in _parts(stem, lengths):
+                # Another part of the same video, by its seconds, is no misnamed clip.
+                if video in missing and (key is None or _milliseconds(key[1], missing[video][1])):
+                    found.setdefault(video, path)
+        if found:
+            video, path = next(iter(found.items()))
+            log(
+                f"{len(found)} clips of {self._card.name!r} have no file, but one with the name of "
+                f"their video: {path.name} could be {missing[video][0]}; if so, rename such files "
+                f"to {' or '.join(self._card.file_names)}, times in seconds"
+            )
 
-def kinetics_id(stem: str) -> str:
-    """Return the YouTube id of `<id>_<start>_<end>` or `<id>`."""
-    return re.sub(r"_\d{6}_\d{6}$", "", stem)
+
+def _parts(text: str, lengths: Iterable[int]) -> Iterable[str]:
+    return (text[i : i + n] for n in lengths for i in range(len(text) - n + 1))
 
 
-def vggsound_id(stem: str) -> str:
-    """Return `<YouTube id>_<start, 6 digits>`, whether the start is padded or not."""
-    return re.sub(r"^(.{11})_(\d+)$", lambda match: f"{match[1]}_{int(match[2]):06d}", stem)
+def _milliseconds(times: Sequence[int], seconds: Sequence[int]) -> bool:
+    return bool(seconds) and list(times) == [1000 * each for each in seconds]
 
 
-def _files(videos: Path) -> list[Path]:
-    """Return the clips in a folder and the folders in it, in a fixed order."""
-    return sorted(path for path in videos.rglob("*") if path.suffix.lower() in SUFFIXES)
-
-
-AVE = Release(
-    name="ave",
-    clip_id=str,
-    videos_from="https://github.com/YapengTian/AVE-ECCV18",
-    formats=(DICTIONARIES, OFFICIAL_AVE),
-)
-KINETICS_SOUNDS = Release(
-    name="ks",
-    clip_id=kinetics_id,
-    videos_from="https://github.com/cvdfoundation/kinetics-dataset",
-)
-VGGSOUND_100 = Release(
-    name="vs100",
-    clip_id=vggsound_id,
-    videos_from="https://www.robots.ox.ac.uk/~vgg/data/vggsound/",
-    formats=(DICTIONARIES, VGGSOUND),
-)
+def _is_empty(path: Path) -> bool:
+    """Tell whether a file has no bytes, or is a link to a file that is not there."""
+    return not path.exists() or path.stat().st_size == 0

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from avcil.extract.encoders.base import Encoder
 from avcil.extract.encoders.towers import AudioTower, TowerEncoder, Towers, VisionTower
-from avcil.extract.encoders.weights import keep_release, read_tensors
+from avcil.extract.encoders.weights import keep_release, read_tensors, what_is
 from avcil.extract.errors import EncoderError
 
 VISION = "vision_encoder.model.visual."
@@ -83,7 +83,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has no config.json: give the folder of a SAM-Audio release"
         ) from error
     except ValueError as error:
-        raise EncoderError(f"{path} is no JSON: {error}") from error
+        raise EncoderError(f"{path} is no JSON: {what_is(path) or error}") from error
     for name, fields in {
         "vision_encoder": ("name", "image_size", "dim"),
         "audio_codec": (

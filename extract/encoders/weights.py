@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,17 @@ from avcil.extract.errors import EncoderError
 from avcil.runtime.progress import log
 
 KEPT = "encoders.safetensors"
+BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""Start of a checkpoint that PyTorch before 1.6 saved, which cannot be paged in."""
 
 
 def read_tensors(release: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """Read the tensors whose names start with one of the prefixes.
 
     Args:
-        release: a folder; its weights are `encoders.safetensors`, kept by an earlier run, or any
-            other safetensors, or `checkpoint.pt`, of which only these tensors are paged in. Or
-            the file itself, safetensors by its ending or a checkpoint.
+        release: a folder; its weights are safetensors, or `checkpoint.pt`, of which only these
+            tensors are paged in, or else `encoders.safetensors`, kept by an earlier run. Or the
+            file itself, safetensors by its ending or a checkpoint.
         prefixes: of the names of the tensors to read.
 
     Raises:
@@ -39,21 +44,40 @@ def read_tensors(release: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def _weights_in(folder: Path) -> list[Path]:
-    kept, checkpoint = folder / KEPT, folder / "checkpoint.pt"
-    others = sorted(path for path in folder.glob("*.safetensors") if path != kept)
-    sources = others or [path for path in [checkpoint] if path.exists()]
-    # What was kept of weights that were replaced since is not what the folder holds now.
-    if kept.exists() and all(path.stat().st_mtime <= kept.stat().st_mtime for path in sources):
-        return [kept]
+    """Return the files to read: those of the release before what an earlier run kept of them.
+
+    Reading the needed tensors of a release takes as long as reading the kept file, so that no date
+    has to say whether the two still belong together.
+    """
+    files = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != ".")
+    others = [path for path in files if path.name != KEPT]
+    _refuse_missing_parts(others)
+    alone = [path for path in (folder / "checkpoint.pt", folder / KEPT) if path.exists()]
+    sources = others or alone[:1]
     if not sources:
         raise EncoderError(f"{folder} has no weights: expected checkpoint.pt or *.safetensors")
     return sources
 
 
+def _refuse_missing_parts(files: list[Path]) -> None:
+    """Refuse `model-00001-of-00002.safetensors` without the second part."""
+    for path in files:
+        match = re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)\.safetensors", path.name)
+        if match is None:
+            continue
+        prefix, number, of, count = match.groups()
+        names = {f"{prefix}{part:0{len(number)}}{of}{count}.safetensors"
+                 for part in range(1, int(count) + 1)}  # fmt: skip
+        missing = sorted(names - {each.name for each in files})
+        if missing:
+            raise EncoderError(f"{path.parent} lacks {', '.join(missing[:5])}: fetch it as well")
+
+
 def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> None:
     """Keep the tensors in a folder, with the configuration beside them, for the next run.
 
-    Nothing is written where the source is small already. A folder that cannot be written to, or a
+    Nothing is written where the source is small already, or where the same tensors were kept
+    before; they are compared, since dates do not tell. A folder that cannot be written to, or a
     full disk, is a note to the user and no error.
 
     Args:
@@ -62,7 +86,7 @@ def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> Non
         tensors: those that were needed.
     """
     whole_release = [path for path in _weights_in(source) if path.name == "checkpoint.pt"]
-    if kept == source and not whole_release:
+    if (kept == source and not whole_release) or _holds(kept / KEPT, tensors):
         return
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -77,6 +101,21 @@ def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> Non
         log(f"the encoders' weights are not kept in {kept} for the next run: {error}")
 
 
+def _holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether a file has just these tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys()) == set(tensors) and all(
+                _same(file.get_tensor(name), tensor) for name, tensor in tensors.items()
+            )
+    except (OSError, SafetensorError):
+        return False
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
 def _read_safetensors(paths: list[Path], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in paths:
@@ -84,8 +123,10 @@ def _read_safetensors(paths: list[Path], prefixes: tuple[str, ...]) -> dict[str,
             with safe_open(path, framework="pt") as file:
                 names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118
                 tensors |= {name: file.get_tensor(name) for name in names}
-        except SafetensorError as error:
-            raise EncoderError(f"{path} cannot be read as safetensors: {error}") from error
+        except (OSError, SafetensorError) as error:
+            raise EncoderError(
+                f"{path} cannot be read as safetensors: {what_is(path) or error}"
+            ) from error
     return tensors
 
 
@@ -97,12 +138,62 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """
     try:
         # weights_only: nothing in the file is executed; mmap: the rest of it is never read.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        mmap = not _head(path).startswith(BEFORE_ZIP)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise EncoderError(f"{path} cannot be read as a checkpoint: {error}") from error
+        raise EncoderError(
+            f"{path} cannot be read as a checkpoint: {what_is(path) or error}"
+        ) from error
     if not isinstance(state, Mapping):
         raise EncoderError(f"{path} holds a {type(state).__name__} instead of named tensors")
     return state
+
+
+def what_is(path: Path) -> str:
+    """Say what a file is that cannot be read, and what to do; empty where it cannot be told."""
+    head, again = _head(path), "fetch it again, for example with `hf download`"
+    if path.name == KEPT:
+        again = "delete it; it is made again from the release"
+    if not head:
+        return f"it is empty or missing: {again}" if not path.is_dir() else "it is a folder"
+    if head.startswith(b"version https://git-lfs"):
+        return (
+            "it is a Git LFS pointer, which stands for the file: run `git lfs pull` in its "
+            f"repository, or {again}"
+        )
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:1] == b"<":
+        return f"it is a web page that was saved under this name: {again}"
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"it is cut short, {path.stat().st_size} bytes are left: {again}"
+    if head[8:9] == b"{" and (whole := _safetensors_size(path)) > path.stat().st_size:
+        return f"it is cut short, {path.stat().st_size} of {whole} bytes are left: {again}"
+    if all(byte in b"\t\n\r" or byte >= 32 for byte in head):
+        line = text.decode("utf-8", "replace").splitlines()[0][:80] if text else ""
+        return f"it is a text, {line!r}: {again}"
+    return ""
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError:
+        return b""
+
+
+def _safetensors_size(path: Path) -> int:
+    """Return the size that a safetensors file should have, by its header."""
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        if start > path.stat().st_size:
+            return start
+        try:
+            header = json.loads(file.read(start - 8))
+            ends = [each["data_offsets"][1] for name, each in header.items() if name[0] != "_"]
+            return start + max(ends, default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return 0
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

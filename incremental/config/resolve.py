@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from avcil.benchmarks.cards import cards
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.recipes import read_recipe
 from avcil.incremental.errors import ConfigError
@@ -110,25 +111,27 @@ def _head_name(request: Request, settings: Mapping[str, Any]) -> str:
 
 def _protocol(request: Request, subject: Subject) -> list[dict[str, Any]]:
     """Return what a benchmark fixes for all and for the method; elsewhere, a usual choice."""
-    known = read_recipe("benchmarks").get(subject.dataset)
-    if known is None:
+    card = cards().get(subject.dataset)
+    if card is None:
         return [{"tasks": min(5, subject.classes), "memory": subject.training_clips // 20}]
-    methods = known.pop("methods", {})
-    return [known, methods.get(request.method, {})]
+    return _for_method(card.protocol, request.method)
+
+
+def _for_method(settings: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
+    """Return settings of all methods, then those of one, which are under `methods`."""
+    common = {key: value for key, value in settings.items() if key != "methods"}
+    return [common, settings.get("methods", {}).get(method, {})]
 
 
 def _recipe_layers(request: Request, dataset: str, kind: type[Method]) -> list[dict[str, Any]]:
     if request.recipe not in RECIPES:
         raise ConfigError(f"unknown recipe {request.recipe!r}; choose one of {', '.join(RECIPES)}")
     recipe = read_recipe(request.recipe)
-    own = recipe.get("datasets", {}).get(dataset, {})
-    return [
-        recipe["defaults"],
-        {key: value for key, value in own.items() if key != "methods"},
-        {"head": kind.head},
-        recipe.get("methods", {}).get(request.method, {}),
-        own.get("methods", {}).get(request.method, {}),
-    ]
+    card = cards().get(dataset)
+    own = card.recipes.get(request.recipe, {}) if card else {}
+    benchmark, benchmark_and_method = _for_method(own, request.method)
+    method = recipe.get("methods", {}).get(request.method, {})
+    return [recipe["defaults"], benchmark, {"head": kind.head}, method, benchmark_and_method]
 
 
 def _nested(settings: Mapping[str, object]) -> dict[str, Any]:

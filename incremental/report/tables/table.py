@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from avcil.benchmarks.cards import cards
 from avcil.incremental.report.labels import unsaid
 from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order
 from avcil.incremental.runs.results import CacheIdentity
@@ -25,11 +26,6 @@ DEFINITIONS = (
     "Average forgetting: mean over tasks of how far earlier tasks fell below their best; the best "
     "excludes the present step, so it is negative where old tasks improve."
 )
-LEAKS = {
-    "vs100": "1,627 of the 5,000 published test clips of VGGSound-100 come from videos that "
-    "training clips come from, too.",
-}
-"""Benchmarks whose published split leaks, and how much."""
 
 
 class Mark(Enum):
@@ -240,8 +236,9 @@ def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list
         f"{method} trains on all clips of all tasks seen: an upper bound, not ranked."
         for method in upper_bounds(rows)
     ]
-    if found.cache.dataset in LEAKS:
-        notes.append(LEAKS[found.cache.dataset])
+    card = cards().get(found.cache.dataset)
+    if card and card.leak:
+        notes.append(card.leak)
     if any(row.leak_free for row in rows):
         notes.append(
             "Leak-free accuracy: mean accuracy on the test clips that share no source video with a "

@@ -10,11 +10,11 @@ all terms. The CSV that `avcil report --format csv` writes is such a file.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
+from avcil.benchmarks.cards import cards
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.report.rows import Benchmark, Row
 
@@ -71,16 +71,22 @@ def read_targets(path: Path | None = None) -> list[Target]:
         ConfigError: the file cannot be read, lacks a column, or holds no number where it must.
     """
     if path is None:
-        text = (resources.files("avcil.incremental.report.tables") / "published.csv").read_text(
-            "utf-8"
-        )
-    else:
-        text = _read(path)
-    lines = csv.DictReader(text.splitlines())
+        return [_target(line, "avcil/benchmarks") for line in _published_lines()]
+    lines = csv.DictReader(_read(path).splitlines())
     missing = [name for name in NEEDED if name not in (lines.fieldnames or ())]
     if missing:
         raise ConfigError(f"{path} has no column {missing[0]!r}; it needs {', '.join(NEEDED)}")
     return [_target(line, f"{path}, line {lines.line_num}") for line in lines]
+
+
+def _published_lines() -> Iterator[dict[str, str]]:
+    """Yield the figures on the cards of the benchmarks as lines of a CSV file."""
+    for card in cards().values():
+        for table in card.published:
+            common = {key: value for key, value in table.items() if key not in ("columns", "rows")}
+            for row in table["rows"]:
+                line = common | dict(zip(table["columns"], row, strict=True))
+                yield {"dataset": card.name} | {key: str(value) for key, value in line.items()}
 
 
 def published(dataset: str, table: str, targets: Iterable[Target]) -> list[Target]:

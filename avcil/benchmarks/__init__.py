@@ -1,0 +1,1 @@
+"""Benchmarks: one TOML card each, with everything that is known about it."""
