@@ -45,12 +45,13 @@ class Settings:
     patience_s: float = 120.0
     """A file that takes longer to decode is given up."""
 
-    def sampling(self, sample_rate: int) -> Sampling:
-        """Return what to take from each file for an encoder that hears this many samples/s."""
+    def sampling(self, encoder: Encoder) -> Sampling:
+        """Return what to take from each file for an encoder."""
         return Sampling(
             seconds=self.seconds,
             visual_rate_hz=self.visual_rate_hz,
-            sample_rate=sample_rate,
+            sample_rate=encoder.sample_rate,
+            resizing=encoder.resizing,
             silent=self.silent,
         )
 

@@ -81,7 +81,7 @@ def encode_shards(
         ThreadPoolExecutor(1, "writer") as thread,
         Decoders(
             workers,
-            settings.sampling(encoder.sample_rate),
+            settings.sampling(encoder),
             patience_s=settings.patience_s,
             memory_bytes=decoding_bytes(settings.processes),
         ) as decoders,
