@@ -44,12 +44,13 @@ class Settings:
     patience_s: float = 120.0
     """Seconds after which to give up decoding a file."""
 
-    def sampling(self, sample_rate: int) -> Sampling:
-        """Return what to take from each file for an encoder of this sample rate."""
+    def sampling(self, encoder: Encoder) -> Sampling:
+        """Return what to take from each file for an encoder."""
         return Sampling(
             seconds=self.seconds,
             visual_rate_hz=self.visual_rate_hz,
-            sample_rate=sample_rate,
+            sample_rate=encoder.sample_rate,
+            resizing=encoder.resizing,
             silent=self.silent,
         )
 

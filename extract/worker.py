@@ -38,7 +38,7 @@ class Worker:
         self._ids = dataset.manifest().ids
         self._decoders = Decoders(
             min(settings.workers, len(self._ids)),
-            settings.sampling(encoder.sample_rate),
+            settings.sampling(encoder),
             patience_s=settings.patience_s,
             memory_bytes=decoding_bytes(settings.processes),
         )

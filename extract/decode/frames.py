@@ -3,70 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from avcil.extract.decode.tracks import Track
 
-class Film:
-    """Frames in the order in which they are shown, of which only the chosen are kept."""
+USUAL_RATE_HZ = 25
 
-    def __init__(self, frames: Iterator[av.VideoFrame], start_s: float, until_s: float) -> None:
-        """Prepare to look at frames.
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A frame and when it is shown, in seconds on the clock of the file."""
+
+    frame: av.VideoFrame
+    start_s: float
+    end_s: float
+
+
+class Frames:
+    """Frames in the order in which they are shown, each at its own time."""
+
+    def __init__(self, track: Track) -> None:
+        """Decode up to the first frame that is whole."""
+        self.track = track
+        rate = track.stream.average_rate or track.stream.guessed_rate or USUAL_RATE_HZ
+        self._usual_s = 1 / float(rate)
+        self.used = self.damaged = self.unordered = 0
+        self._shown = self._in_order()
+        first = next(self._shown, None)
+        self._shown = chain([] if first is None else [first], self._shown)
+        self.start_s = first.start_s if first else None
+        self.end_s = first.end_s if first else 0.0
+
+    @property
+    def unusable(self) -> int:
+        """Return how many frames could not be decoded, or have no place in time."""
+        return self.damaged + self.track.damaged + self.unordered
+
+    def nearest(
+        self, grid_s: NDArray[np.float64], zero_s: float, until_s: float
+    ) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Give the frames nearest to the grid and for how many of its times; earlier on a tie.
 
         Args:
-            frames: as they are decoded.
-            start_s: the time at which the file starts; a broadcast's is rarely zero.
-            until_s: how long to look, from there.
+            grid_s: times from `zero_s` on.
+            zero_s: where the clip starts on the clock of the file.
+            until_s: how long to decode, from there; also where the grid ends sooner, so that it is
+                known how much of the file can be decoded.
         """
-        self._frames, self._start_s, self._until_s = frames, start_s, until_s
-        self._decoded_s = 0.0
-        self._good = self._damaged = 0
-        self.stopped = ""
-
-    @property
-    def good_s(self) -> float:
-        """Return how long the frames last that are not damaged."""
-        return self._decoded_s * self._good / max(1, self._good + self._damaged)
-
-    @property
-    def note(self) -> str:
-        """Say how many frames are damaged, if any."""
-        frames = self._good + self._damaged
-        return f"{self._damaged} of {frames} frames are damaged" if self._damaged else ""
-
-    def nearest(self, grid_s: NDArray[np.float64]) -> Iterator[tuple[av.VideoFrame, int]]:
-        """Give the frames nearest to the grid and for how many of its times; earlier on a tie."""
         taken = 0
-        current: tuple[av.VideoFrame, float] | None = None
-        for following in self._shown():
+        current: _Shown | None = None
+        for following in self._shown:
+            self.end_s = following.end_s
             if current is not None:
                 # Rounded, so that an exact tie is not decided by the last bit.
-                middle_s = round((current[1] + following[1]) / 2, 9)
+                middle_s = round((current.start_s + following.start_s) / 2 - zero_s, 9)
                 until = int(np.searchsorted(np.round(grid_s, 9), middle_s, side="right"))
                 if until > taken:
-                    yield current[0], until - taken
+                    yield current.frame, until - taken
                     taken = until
             current = following
+            if current.start_s - zero_s >= until_s:
+                break
         if current is not None and taken < len(grid_s):
-            yield current[0], len(grid_s) - taken
+            yield current.frame, len(grid_s) - taken
 
-    def _shown(self) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Give each frame that is whole, and its time in seconds from the start."""
-        try:
-            for frame in self._frames:
-                if frame.time is None:
-                    continue
-                time_s = frame.time - self._start_s
-                self._decoded_s = time_s + float((frame.duration or 0) * (frame.time_base or 0))
-                # What the decoder could only guess is left out; the nearest good frame is taken.
-                self._damaged += frame.is_corrupt
-                self._good += not frame.is_corrupt
-                if not frame.is_corrupt:
-                    yield frame, time_s
-                # Not sooner, where sound ends before the pictures: how long they are is checked.
-                if time_s >= self._until_s:
-                    return
-        except av.FFmpegError as error:
-            self.stopped = str(error)
+    def _in_order(self) -> Iterator[_Shown]:
+        """Give the frames whose times ascend, and count the others."""
+        times = _Times()
+        last_s: float | None = None
+        frames: Iterator[av.VideoFrame | None] = map(times.see, self._whole())
+        for frame, following in pairwise(chain(frames, [None])):
+            assert frame is not None
+            length_s = float((frame.duration or 0) * (frame.time_base or 0)) or self._usual_s
+            next_s = None if following is None else times.best(following)
+            time_s = self._placed(times.best(frame), last_s, next_s, length_s)
+            if last_s is not None and time_s <= last_s:
+                self.unordered += 1
+                continue
+            self.used += 1
+            last_s = time_s
+            yield _Shown(frame, time_s, time_s + length_s)
+
+    def _whole(self) -> Iterator[av.VideoFrame]:
+        """Give the frames that are not damaged: what the decoder could only guess is left out."""
+        for frame in self.track.frames():
+            self.damaged += frame.is_corrupt
+            if not frame.is_corrupt:
+                yield frame
+
+    def _placed(
+        self, time_s: float | None, last_s: float | None, next_s: float | None, length_s: float
+    ) -> float:
+        """Return when to show a frame: at its time, or between its neighbours if that is wrong."""
+        if time_s is not None and not (next_s is not None and (last_s or 0.0) < next_s <= time_s):
+            return time_s
+        if last_s is not None:
+            middle_s = np.inf if next_s is None or next_s <= last_s else (last_s + next_s) / 2
+            return min(last_s + length_s, middle_s)
+        if next_s is not None:
+            return next_s - length_s
+        return float((self.track.stream.start_time or 0) * self.track.stream.time_base)
+
+
+class _Times:
+    """The times of frames: of presentation, or of decoding where only these ascend.
+
+    Containers without times of presentation (AVI, ASF with B-frames) give those of decoding as
+    such. A decoder hands frames out as they are shown, and the time of decoding of the packet that
+    it was given last.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._faults = {"pts": 0, "dts": 0}
+
+    def see(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Take note of a frame's times, before they are asked for."""
+        for name in self._faults:
+            stamp = getattr(frame, name)
+            if stamp is not None:
+                self._faults[name] += stamp <= self._last.get(name, stamp - 1)
+                self._last[name] = stamp
+        return frame
+
+    def best(self, frame: av.VideoFrame) -> float | None:
+        """Return the time of a frame in seconds, if it has one."""
+        if frame.dts is None or (
+            frame.pts is not None and self._faults["pts"] <= self._faults["dts"]
+        ):
+            return frame.time
+        return float(frame.dts * frame.time_base)

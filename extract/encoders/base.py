@@ -20,12 +20,21 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
+@dataclass(frozen=True, slots=True)
+class Resizing:
+    """The size of the frames that an encoder takes, and how they come to it."""
+
+    height: int
+    width: int
+    mode: Literal["bicubic", "bilinear"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Media:
     """One decoded clip, cut to its nominal length."""
 
     frames: NDArray[np.uint8]
-    """[F, H, W, 3] RGB, each distinct frame once, at the size of the file."""
+    """[F, H, W, 3] RGB, each distinct frame once, at the size that the encoder takes."""
     frame_index: NDArray[np.int64]
     """[Tv] position in `frames` of each visual token, in time order."""
     waveform: NDArray[np.float32]
@@ -47,6 +56,11 @@ class Encoder(ABC):
     @abstractmethod
     def sample_rate(self) -> int:
         """Samples a second that `Media.waveform` must have."""
+
+    @property
+    @abstractmethod
+    def resizing(self) -> Resizing | None:
+        """Size that `Media.frames` must have, and how to resize them; None for any size."""
 
     @abstractmethod
     def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:

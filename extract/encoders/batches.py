@@ -2,7 +2,7 @@
 
 One shape, so that a compiled tower is compiled once. When memory is out, batches are halved.
 
-Shapes: F frames of H x W pixels; B frames of a batch, of size x size pixels; D channels.
+Shapes: F frames of H x W pixels, the size that the tower takes; B frames of a batch; D channels.
 """
 
 from __future__ import annotations
@@ -18,20 +18,14 @@ from torch import Tensor, nn
 from avcil.extract.errors import ExtractError
 from avcil.runtime.progress import log
 
-PART_BYTES = 64 << 20
-"""Frames are moved and resized in parts of this size: resizing needs some ten times as much."""
-
 
 class Tower(Protocol):
     """What is needed of a vision tower."""
 
     model: nn.Module
 
-    def images(self, frames: Tensor) -> Tensor:
-        """Map uint8 frames [F, H, W, 3] to what the model is given, [F, 3, size, size]."""
-
-    def vectors(self, images: Tensor) -> Tensor:
-        """Map these to float32 vectors [F, D]."""
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Map uint8 frames [F, H, W, 3] to float32 vectors [F, D]."""
 
 
 class FrameBatches:
@@ -51,18 +45,16 @@ class FrameBatches:
         """
         self._tower, self._device, self._pad = tower, device, pad
         self.size = size
-        self._images: list[Tensor] = []  # resized and not yet in a batch
+        self._frames: list[Tensor] = []  # on the device and not yet in a batch
         self._vectors: list[Tensor] = []  # computed and not yet taken
         self._blocks = _compile(tower.model) if compiled else None
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def add(self, frames: Tensor) -> None:
         """Take frames [F, H, W, 3]; run the batches that are full."""
-        part = max(1, PART_BYTES // frames[0].numel())
-        for some in frames.split(part):
-            self._images.append(self.spare(partial(self._resized, some)))
-            while self._waiting >= self.size:
-                self._run(self.size)
+        self._frames.append(self.spare(partial(self.moved, frames)))
+        while self._waiting >= self.size:
+            self._run(self.size)
 
     def flush(self) -> None:
         """Run what does not fill a batch."""
@@ -79,7 +71,7 @@ class FrameBatches:
 
     def clear(self) -> None:
         """Forget frames of clips that were given up."""
-        self._images.clear()
+        self._frames.clear()
         self._vectors.clear()
 
     def moved(self, tensor: Tensor) -> Tensor:
@@ -116,27 +108,23 @@ class FrameBatches:
 
     @property
     def _waiting(self) -> int:
-        return sum(map(len, self._images))
-
-    def _resized(self, frames: Tensor) -> Tensor:
-        few = frames.split(self.size)
-        return torch.cat([self._tower.images(self.moved(some)) for some in few])
+        return sum(map(len, self._frames))
 
     def _run(self, count: int) -> None:
         """Compute the vectors of the next frames, at most one batch."""
-        images, rest = torch.cat(self._images).tensor_split([count])
-        self._images = [rest]
+        frames, rest = torch.cat(self._frames).tensor_split([count])
+        self._frames = [rest]
         if self._pad and count < self.size:
-            black = images.new_zeros((self.size - count, *images.shape[1:]))
-            images = torch.cat([images, black])
-        self._vectors.append(self.spare(partial(self._computed, images))[:count])
+            black = frames.new_zeros((self.size - count, *frames.shape[1:]))
+            frames = torch.cat([frames, black])
+        self._vectors.append(self.spare(partial(self._computed, frames))[:count])
 
-    def _computed(self, images: Tensor) -> Tensor:
-        return torch.cat([self._through_tower(some) for some in images.split(self.size)])
+    def _computed(self, frames: Tensor) -> Tensor:
+        return torch.cat([self._through_tower(some) for some in frames.split(self.size)])
 
-    def _through_tower(self, images: Tensor) -> Tensor:
+    def _through_tower(self, frames: Tensor) -> Tensor:
         try:
-            return self._tower.vectors(images)
+            return self._tower(frames)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # the compiler's errors have no common type
@@ -145,7 +133,7 @@ class FrameBatches:
             reason = " ".join(str(error).split())[:200]
         log(f"the vision tower cannot be compiled and runs without, slower ({reason})")
         self._tower.model.blocks, self._blocks = self._blocks, None
-        return self._through_tower(images)
+        return self._through_tower(frames)
 
 
 def _compile(model: nn.Module) -> nn.Module:

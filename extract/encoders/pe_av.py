@@ -3,7 +3,8 @@
 Of a release only the audio and the video encoder are used; what joins them, and the text, is not.
 Every token has seen or heard the whole clip, so a clip is encoded whole and by itself.
 
-Shapes: F distinct frames of H x W pixels; Tv visual tokens; S samples; Ta audio tokens; D channels.
+Shapes: F distinct frames of size x size pixels; Tv visual tokens; S samples; Ta audio tokens; D
+channels.
 
 Source: facebook/pe-av-{small,base,large} on the Hugging Face Hub, each also as -16-frame.
 """
@@ -17,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from avcil.cache.schema import Encoding, Tokens
-from avcil.extract.encoders.base import Encoder, Media
+from avcil.extract.encoders.base import Encoder, Media, Resizing
 from avcil.extract.encoders.sam_audio import below, load_strictly
 from avcil.extract.encoders.towers import exact, reflected, weights_digest
 from avcil.extract.encoders.weights import read_tensors
@@ -107,6 +107,11 @@ class PeAvEncoder(Encoder):
         """Samples a second that the codec hears."""
         return int(self._codec.sampling_rate)
 
+    @property
+    def resizing(self) -> Resizing:
+        """Size of a frame, to which PE-AV's processor resizes in whole numbers as well."""
+        return Resizing(*self._size, "bilinear")
+
     def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
         """Describe the tokens; the fingerprint covers weights, sizes, rates and length."""
         hop = self._codec.hop_length
@@ -148,23 +153,13 @@ class PeAvEncoder(Encoder):
             ) from error
 
     def _encode(self, clip: Media) -> Tokens:
-        frames = self._resized(torch.from_numpy(clip.frames).to(self._device))
-        shown = frames[torch.from_numpy(clip.frame_index).to(self._device)]
+        frames = torch.from_numpy(clip.frames).to(self._device).permute(0, 3, 1, 2)
+        shown = (frames.float() / 127.5 - 1)[torch.from_numpy(clip.frame_index).to(self._device)]
         waveform = torch.from_numpy(clip.waveform).to(self._device)[None]
         with exact():
             seen = self._video(shown[None]).last_hidden_state
             heard = self._audio(reflected(waveform, self._codec.hop_length)[None]).last_hidden_state
         return Tokens(visual=seen[0].cpu().numpy(), audio=heard[0].cpu().numpy())
-
-    def _resized(self, frames: Tensor) -> Tensor:
-        """Resize uint8 [F, H, W, 3] to [F, 3, size, size] in -1..1, as PE-AV's processor does."""
-        images = frames.permute(0, 3, 1, 2)
-        if images.shape[-2:] != self._size:
-            # The processor resizes whole numbers where torch can, on a CPU; float numbers, rounded
-            # afterwards, differ by one grey level in some pixels.
-            images = images if images.device.type == "cpu" else images.float()
-            images = functional.interpolate(images, self._size, mode="bilinear", antialias=True)
-        return images.float().round_().clamp_(0, 255) / 127.5 - 1
 
 
 def _frozen(module: Any) -> Any:

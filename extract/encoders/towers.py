@@ -3,7 +3,7 @@
 Both are other libraries' classes with nothing added but what goes in and what comes out, so that
 released weights load into them and a small random copy (`tiny`) takes the same path.
 
-Shapes: B clips; F frames of H x W pixels; S samples; T tokens; D channels.
+Shapes: B clips; F frames of size x size pixels; S samples; T tokens; D channels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avcil.cache.schema import Encoding, Tokens
-from avcil.extract.encoders.base import Encoder, Media, Precision
+from avcil.extract.encoders.base import Encoder, Media, Precision, Resizing
 from avcil.extract.encoders.batches import FrameBatches
 
 
@@ -35,7 +35,7 @@ class VisionTower(nn.Module):
         self.model, self.size, self.width = model, size, width
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Map uint8 RGB frames [F, H, W, 3] to unit vectors [F, D]."""
+        """Map uint8 RGB frames [F, size, size, 3] to unit vectors [F, D]."""
         return self.vectors(self.images(frames))
 
     def vectors(self, images: Tensor) -> Tensor:
@@ -45,13 +45,13 @@ class VisionTower(nn.Module):
         return functional.normalize(seen.float(), dim=-1)
 
     def images(self, frames: Tensor) -> Tensor:
-        """Resize [F, H, W, 3] to [F, 3, size, size] in -1..1, as if the result were uint8 again."""
-        images = frames.permute(0, 3, 1, 2).float()
-        if images.shape[-2:] != (self.size, self.size):
-            images = functional.interpolate(
-                images, size=(self.size, self.size), mode="bicubic", antialias=True
+        """Map uint8 frames [F, size, size, 3] to images [F, 3, size, size] in -1..1."""
+        if frames.shape[1:3] != (self.size, self.size):
+            raise ValueError(
+                f"frames are {frames.shape[1]} x {frames.shape[2]} pixels, the encoder takes "
+                f"{self.size} x {self.size}: decode with its `resizing`"
             )
-        return images.round_().clamp_(0, 255) / 127.5 - 1
+        return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class AudioTower(nn.Module):
@@ -149,6 +149,11 @@ class TowerEncoder(Encoder):
         """Samples a second that the audio tower hears."""
         return self._towers.sample_rate
 
+    @property
+    def resizing(self) -> Resizing:
+        """Size of a frame; the official path resizes with antialiasing, too."""
+        return Resizing(self.vision.size, self.vision.size, "bicubic")
+
     def set_precision(self, precision: Precision) -> None:
         """Choose the precision of the vision tower; auto is that of the device."""
         chosen = Running.on(self._device).precision if precision == "auto" else precision
@@ -165,6 +170,7 @@ class TowerEncoder(Encoder):
         settings = asdict(self._towers) | {
             "weights": self._weights,
             "image_size": self.vision.size,
+            "resize": "bicubic, whole numbers",
             "hop": self.audio.hop,
             "seconds": float(seconds),
             "visual_rate_hz": float(visual_rate_hz),

@@ -49,6 +49,10 @@ class MeanEncoder(Encoder):
     def sample_rate(self) -> int:
         return 16_000
 
+    @property
+    def resizing(self) -> None:
+        return None
+
     def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
         return Encoding(
             encoder=self.name, fingerprint=f"{self.name} {seconds} {visual_rate_hz}",

@@ -20,16 +20,16 @@ CPU = torch.device("cpu")
 FAST = Running(precision="fp32", batch_frames=8, across_clips=True, compiled=False)
 
 
-def media(seed: int, frames: int = 5, size: tuple[int, int] = (40, 60)) -> Media:
+def media(seed: int, frames: int = 5) -> Media:
     rng = np.random.default_rng(seed)
     return Media(
-        frames=rng.integers(0, 255, (frames, *size, 3), dtype=np.uint8),
+        frames=rng.integers(0, 255, (frames, 64, 64, 3), dtype=np.uint8),
         frame_index=np.sort(rng.integers(0, frames, frames + 2)),
         waveform=0.1 * rng.standard_normal(640 * frames).astype(np.float32),
     )
 
 
-CLIPS = [media(0, 5), media(1, 3, (64, 64)), media(2, 21), media(3, 1), media(4, 8)]
+CLIPS = [media(0, 5), media(1, 3), media(2, 21), media(3, 1), media(4, 8)]
 
 
 def encoder(running: Running | None = None) -> TowerEncoder:
@@ -150,14 +150,11 @@ class Small:
         self.model: nn.Module = nn.Identity()
         self.room, self.batches = room, list[int]()
 
-    def images(self, frames: Tensor) -> Tensor:
-        return frames.permute(0, 3, 1, 2).float()
-
-    def vectors(self, images: Tensor) -> Tensor:
-        self.batches.append(len(images))
-        if len(images) > self.room:
+    def __call__(self, frames: Tensor) -> Tensor:
+        self.batches.append(len(frames))
+        if len(frames) > self.room:
             raise torch.OutOfMemoryError("no memory")
-        return images.mean(dim=(2, 3))
+        return frames.float().mean(dim=(1, 2))
 
 
 def batches(tower: Small, size: int) -> FrameBatches:

@@ -25,7 +25,7 @@ PARITY = Path(__file__).parents[2] / "data" / "parity"
 def media(seed: int, seconds: float = 2.0, rate: int = 16_000) -> Media:
     rng = np.random.default_rng(seed)
     count = round(8 * seconds)
-    frames = rng.integers(0, 255, (count, 40, 60, 3), dtype=np.uint8)
+    frames = rng.integers(0, 255, (count, 64, 64, 3), dtype=np.uint8)
     waveform = 0.1 * rng.standard_normal(round(rate * seconds)).astype(np.float32)
     return Media(frames=frames, frame_index=np.arange(count), waveform=waveform)
 
@@ -111,7 +111,9 @@ def test_an_unknown_encoder_is_refused_and_the_known_are_listed() -> None:
 @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_sam_audio_gives_the_originals_tokens_and_frames(release: Path, step: int) -> None:
     encoder = load_encoder(str(release), CPU)
-    sampling = Sampling(seconds=10, visual_rate_hz=25, sample_rate=encoder.sample_rate)
+    sampling = Sampling(
+        seconds=10, visual_rate_hz=25, sample_rate=encoder.sample_rate, resizing=encoder.resizing
+    )
     clip = decode(PARITY / "clip.mp4", sampling)
     few = Media(clip.frames[::step], np.arange(len(clip.frames[::step])), clip.waveform)
     (tokens,) = encoder.encode([few])

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from avcil.cache.reader import FeatureStore
 from avcil.cli import app
+from avcil.extract.decode.images import resize
 from avcil.extract.decode.media import Sampling, decode
 from avcil.extract.demo import DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
@@ -99,11 +100,20 @@ def encoder(release: Path) -> Encoder:
     return load_encoder(str(release), CPU)
 
 
-def media(frames: int = 5, samples: int = 16_000) -> Media:
+def media(frames: int = 5, samples: int = 16_000, size: tuple[int, int] = (64, 64)) -> Media:
     rng = np.random.default_rng(0)
     index = np.repeat(np.arange(frames), 2)
-    pictures = rng.integers(0, 255, (frames, 40, 60, 3), dtype=np.uint8)
+    pictures = rng.integers(0, 255, (frames, *size, 3), dtype=np.uint8)
     return Media(pictures, index, 0.1 * rng.standard_normal(samples).astype(np.float32))
+
+
+def resized(clip: Media, encoder: Encoder) -> Media:
+    """Resize frames as the processes do that decode."""
+    assert encoder.resizing is not None
+    frames = np.empty((len(clip.frames), 64, 64, 3), np.uint8)
+    for frame, into in zip(clip.frames, frames, strict=True):
+        resize(frame, encoder.resizing, into)
+    return Media(frames, clip.frame_index, clip.waveform)
 
 
 @torch.inference_mode()
@@ -124,9 +134,9 @@ def by_transformers(model: PeAudioVideoEncoder, clip: Media) -> Any:
 def test_tokens_are_those_of_transformers(
     model: PeAudioVideoEncoder, encoder: Encoder, samples: int
 ) -> None:
-    clip = media(samples=samples)
+    clip = media(samples=samples, size=(40, 60))
     expected = by_transformers(model, clip)
-    (tokens,) = encoder.encode([clip])
+    (tokens,) = encoder.encode([resized(clip, encoder)])
     visual = expected.video_model_output.last_hidden_state[0].numpy()
     audio = expected.audio_model_output.last_hidden_state[0].numpy()
     assert tokens.visual.shape == visual.shape == (10, 32)
@@ -205,7 +215,7 @@ def test_the_command_writes_its_tokens(encoder: Encoder, release: Path, tmp_path
     assert result.exit_code == 0, result.exception
     store = FeatureStore.open(tmp_path / "cache")
     clips = store.load(store.rows())
-    sampling = Sampling(seconds=2, visual_rate_hz=8, sample_rate=16_000)
+    sampling = Sampling(seconds=2, visual_rate_hz=8, sample_rate=16_000, resizing=encoder.resizing)
     (tokens,) = encoder.encode([decode(path, sampling)])
     assert store.encoding == encoder.encoding(seconds=2, visual_rate_hz=8)
     # Not bit for bit: the command may compute on another number of threads.

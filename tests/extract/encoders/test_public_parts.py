@@ -43,7 +43,7 @@ def parts(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def media() -> Media:
     rng = np.random.default_rng(0)
-    frames = rng.integers(0, 255, (2, 40, 60, 3), dtype=np.uint8)
+    frames = rng.integers(0, 255, (2, 384, 384, 3), dtype=np.uint8)
     waveform = 0.1 * rng.standard_normal(48_000).astype(np.float32)
     return Media(frames, np.array([0, 1, 1]), waveform)
 
