@@ -1,7 +1,7 @@
-"""Which test clips were cut from a video that training clips were cut from as well.
+"""Find test clips that were cut from the same videos as training clips.
 
-A head may know such a video by its picture or its room, so accuracy is counted without them, too.
-Of VGGSound-100's 5,000 published test clips they are 1,627.
+A head may recognize such a video by its setting or its room sound, so accuracy is also computed
+without these clips. In VGGSound-100, they are 1,627 of the 5,000 published test clips.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ YOUTUBE_ID = 11
 
 
 def shared_videos(manifest: Manifest) -> str:
-    """Say how many test clips share their video with training; nothing where none does."""
+    """Return a sentence on how many test clips share a video with training, or "" if none do."""
     shared = int(leaks(manifest).sum())
     total = sum(split == "test" for split in manifest.splits)
     if not shared:
@@ -28,7 +28,7 @@ def shared_videos(manifest: Manifest) -> str:
 def leaks(manifest: Manifest) -> NDArray[np.bool_]:
     """Return True for each test clip that shares its video with a training clip, [N].
 
-    False throughout where the ids do not tell the video.
+    All False if the clip ids do not contain the video's id.
     """
     if manifest.dataset not in FROM_YOUTUBE:
         return np.zeros(len(manifest), dtype=np.bool_)

@@ -138,7 +138,7 @@ def _check_small(
                 found = np.asarray(array[span.start : span.stop])
             if np.array_equal(found, expected):
                 continue
-            what = "its values are not those of the record"
+            what = "its values differ from the record"
         except (ValueError, RuntimeError) as error:  # what zarr's codecs raise
             what = str(error)
         yield Damage(shard=record.shard, array=name, what=what)
@@ -156,7 +156,7 @@ def _check_shard(store: FeatureStore, record: Record) -> Iterator[Damage]:
 def _check_block(
     store: FeatureStore, modality: Modality, rows: NDArray[np.int64]
 ) -> Iterator[Damage]:
-    """Check clips together; if that fails, one by one to find the damaged ones."""
+    """Check clips together and, if that fails, one by one to find the damaged ones."""
     try:
         stored = store.read_stored(modality, rows)
     except (ShardDamaged, ShardMissing) as error:
@@ -201,7 +201,7 @@ def _check_clip(
     if not _finite(clip):
         return "its tokens are not finite"
     if clip[length:].any():
-        return "there are tokens after its length"
+        return "it has tokens beyond its length"
     if modality not in store.encoding.unit_norm:
         return ""
     norms = np.linalg.norm(clip[:length].astype(np.float32), axis=1)

@@ -25,7 +25,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from avcil.runtime.stopping import ask_to_stop, deaf_to_interrupts
+from avcil.runtime.stopping import ask_to_stop, interrupts_blocked
 
 Send = Callable[[Any], None]
 """Sends a message to the parent."""
@@ -172,7 +172,7 @@ class Pool:
         ours, theirs = _CONTEXT.Pipe()
         arguments = (theirs, self._setup, self._arguments[worker], self._send, self._grace_s)
         process = _CONTEXT.Process(target=_serve, args=arguments, daemon=self._daemon)
-        with deaf_to_interrupts():  # Ctrl-C reaches every process of a terminal: the parent decides
+        with interrupts_blocked():  # Ctrl-C reaches every process of a terminal: the parent decides
             process.start()
         theirs.close()  # or the pipe would stay open when the process has ended
         self._running[worker] = _Process(process, ours)

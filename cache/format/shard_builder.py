@@ -1,4 +1,4 @@
-"""One shard in memory, from tokens to the arrays and the record that are written.
+"""Build one shard in memory: its arrays and its record.
 
 Shapes: S clips of the shard; t, s tokens of a clip.
 """
@@ -54,7 +54,7 @@ class ShardBuilder:
         self._encode(position, "audio", tokens.audio)
 
     def _checked(self, clip: str, tokens: Tokens) -> Tokens | Failure:
-        """Refuse wrong shapes; tokens that float16 cannot hold are the clip's failure."""
+        """Refuse wrong shapes; turn tokens that overflow float16 into a failure."""
         for modality, array in zip(MODALITIES, (tokens.visual, tokens.audio), strict=True):
             most, width = self._specs[modality][0].tail
             if array.ndim != 2 or array.shape[1] != width or not 1 <= len(array) <= most:

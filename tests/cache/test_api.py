@@ -225,7 +225,7 @@ def test_loading_the_same_rows_twice_gives_the_same(store: FeatureStore) -> None
         ("export afile/x/y.npz", "cannot write afile/x/y.npz: Not a directory"),
         ("export /proc/x.h5", "cannot write /proc/x.h5: "),
         ("export /proc/x.npz", "cannot write /proc/x.npz: "),
-        ("export folder.png --to npz", "folder.png is there already"),
+        ("export folder.png --to npz", "folder.png already exists"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_one_line(

@@ -302,7 +302,7 @@ def test_a_damaged_header_is_named_with_its_path_and_a_remedy(cache: Path, conte
 def test_a_record_of_a_shard_that_cannot_be_is_removed_by_repair(cache: Path) -> None:
     record = cache / "status/records/00099.json"
     shutil.copy(record.with_name("00001.json"), record)
-    with pytest.raises(SchemaMismatch, match=r"shard 99, of 5: remove it with .*verify --repair"):
+    with pytest.raises(SchemaMismatch, match=r"shard 99, but only 5 shards: .*verify --repair"):
         FeatureStore.open(cache)
     assert [damage.shard for damage in verify_and_repair(cache).damages] == [99]
     FeatureStore.open(cache)

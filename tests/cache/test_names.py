@@ -125,7 +125,7 @@ def test_clips_that_look_alike_are_shown_by_code_points(tmp_path: Path) -> None:
     other = Manifest.of("t", ("a",), [("test", 0, DECOMPOSED)])
     with pytest.raises(ManifestMismatch) as told:
         CacheWriter.open(tmp_path / "c", other, ENCODING)
-    assert f"1 rows in the cache alone: '{COMPOSED}' [U+00E9] (test, a)" in str(told.value)
+    assert f"1 only in the cache: '{COMPOSED}' [U+00E9] (test, a)" in str(told.value)
 
 
 def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:

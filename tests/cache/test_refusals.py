@@ -81,8 +81,8 @@ def test_another_list_of_clips_is_refused_with_counts_and_examples(cache: Path) 
     with pytest.raises(ManifestMismatch) as caught:
         CacheWriter.open(cache, more, ENCODING)
     text = str(caught.value)
-    assert f"1 rows in the cache alone: '{old.ids[0]}' (train, Straßenmusik)" in text
-    assert "2 rows in the list alone: 'new-1' (test, Straßenmusik), 'new-2' (val, dog)" in text
+    assert f"1 only in the cache: '{old.ids[0]}' (train, Straßenmusik)" in text
+    assert "2 only in the list: 'new-1' (test, Straßenmusik), 'new-2' (val, dog)" in text
     assert "--cache" in text
 
 
@@ -105,10 +105,10 @@ def test_another_layout_is_refused_where_it_was_asked_for(cache: Path) -> None:
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("...")
-    with pytest.raises(SchemaMismatch, match="holds other files"):
+    with pytest.raises(SchemaMismatch, match="contains other files"):
         CacheWriter.open(tmp_path, sample_manifest(), ENCODING)
     group = zarr.create_group(tmp_path / "mine.zarr")
-    with pytest.raises(SchemaMismatch, match="holds other files"):
+    with pytest.raises(SchemaMismatch, match="contains other files"):
         CacheWriter.open(tmp_path / "mine.zarr", sample_manifest(), ENCODING)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex", "mine.zarr"]
     assert not list(group.keys())

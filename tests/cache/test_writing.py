@@ -112,7 +112,7 @@ def test_a_writer_killed_before_it_had_the_lock_is_in_nobodys_way(tmp_path: Path
 def test_a_status_folder_of_someone_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "c" / "status").mkdir(parents=True)
     (tmp_path / "c" / "status" / "thesis.tex").write_text("...")
-    with pytest.raises(SchemaMismatch, match="holds other files"):
+    with pytest.raises(SchemaMismatch, match="contains other files"):
         write_sample(tmp_path / "c")
 
 

@@ -115,7 +115,7 @@ def test_a_clip_without_features_is_a_failure_with_its_reason(tmp_path: Path) ->
     (tmp_path / "in/visual_pretrained_feature/visual_features.h5").unlink()
     save_h5(tmp_path / "in/visual_features.h5", visual)
     done = import_avcil(tmp_path / "in", "ks", tmp_path / "c")
-    assert done.failures == {"val_1-00": "no visual features among those imported"}
+    assert done.failures == {"val_1-00": "no visual features in the imported files"}
     assert len(avcil.cache.open(tmp_path / "c").rows()) == 26
 
 
@@ -126,8 +126,8 @@ def test_a_clip_of_another_shape_costs_that_clip_alone(tmp_path: Path) -> None:
     save_h5(tmp_path / "in/visual_features.h5", visual)
     save(tmp_path / "in/audio_pretrained_feature/audio_pretrained_feature_dict.npy", audio)
     assert import_avcil(tmp_path / "in", "ks", tmp_path / "c").failures == {
-        "val_1-00": "its visual features are [7, 24], those of others [32, 24]",
-        "test_2-01": "its audio features are [1, 5], those of others [1, 24]",
+        "val_1-00": "its visual features have shape [7, 24], not [32, 24]",
+        "test_2-01": "its audio features have shape [1, 5], not [1, 24]",
     }
     assert len(avcil.cache.open(tmp_path / "c").rows()) == 25
 
@@ -138,25 +138,30 @@ def test_a_cut_file_of_features_is_named(tmp_path: Path, part: float) -> None:
     file = tmp_path / "in/visual_features.h5"
     content = file.read_bytes()
     file.write_bytes(content[: int(part * len(content)) if part < 1 else int(part)])
-    with pytest.raises(DictionaryRefused, match=r"features.h5 is no readable HDF5 file \(.*again"):
+    with pytest.raises(
+        DictionaryRefused, match=r"features.h5 is not a readable HDF5 file \(.*again"
+    ):
         import_avcil(tmp_path / "in", "vs100", tmp_path / "c")
 
 
 def test_a_page_saved_as_features_is_named(tmp_path: Path) -> None:
     published(tmp_path / "in", "vs100")
     (tmp_path / "in/visual_features.h5").write_text("<html>quota exceeded")
-    with pytest.raises(DictionaryRefused, match="is no readable HDF5 file"):
+    with pytest.raises(DictionaryRefused, match="is not a readable HDF5 file"):
         import_avcil(tmp_path / "in", "vs100", tmp_path / "c")
 
 
 @pytest.mark.parametrize(
     ("lists", "text"),
     [
-        ({"train": {0: ["a"]}, "test": {1: ["a"]}}, "1 clip ids occur twice, for example 'a'"),
+        (
+            {"train": {0: ["a"]}, "test": {1: ["a"]}},
+            "1 clip ids occur more than once, for example 'a'",
+        ),
         ({"train": {0: ["a"], 3: ["b"]}}, r"labels must lie in 0\.\.2"),
-        ({"train": ["a"]}, "do not add up"),
-        ({"train": {0: [5, "a"]}}, "do not add up"),
-        ({"train": {"cat": ["a"]}}, "do not add up"),
+        ({"train": ["a"]}, "are invalid"),
+        ({"train": {0: [5, "a"]}}, "are invalid"),
+        ({"train": {"cat": ["a"]}}, "are invalid"),
     ],
 )
 def test_lists_that_do_not_add_up_are_refused_with_their_folder(
@@ -299,6 +304,6 @@ def test_an_export_holds_the_clips_that_have_tokens(
 
 def test_an_export_never_overwrites(sample: FeatureStore, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("thesis")
-    with pytest.raises(CacheUnwritable, match="there already"):
+    with pytest.raises(CacheUnwritable, match="already exists"):
         export(sample, tmp_path / "out", "npz")
     assert (tmp_path / "out").read_text() == "thesis"

@@ -81,7 +81,9 @@ def test_code_in_a_dictionary_is_refused_and_not_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "d.npy", content, protocol)
-    with pytest.raises(DictionaryRefused, match=r"d.npy is not read: .*; where you trust the file"):
+    with pytest.raises(
+        DictionaryRefused, match=r"d.npy cannot be read safely: .*; if you trust the file"
+    ):
         open_dictionary(tmp_path / "d.npy")
     assert os.listdir() == ["d.npy"]  # noqa: PTH208
 

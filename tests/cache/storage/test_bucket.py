@@ -254,7 +254,7 @@ def test_a_lost_and_a_changed_shard_are_found_and_repaired(local: Path, url: str
 
 def test_what_is_not_a_cache_is_left_alone(url: str) -> None:
     obstore.put(bucket(url), "thesis.tex", b"...")
-    with pytest.raises(SchemaMismatch, match="holds other files"):
+    with pytest.raises(SchemaMismatch, match="contains other files"):
         write(url)
     with pytest.raises(CacheNotFound, match=f"no cache at {url}"):
         avcil.cache.open(url)
@@ -279,11 +279,11 @@ def test_another_encoder_is_refused(written: str) -> None:
             },
             r"no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY \(",
         ),
-        ("s3://bucket/c", {"AWS_ACCESS_KEY_ID": None}, "is missing: set AWS_ACCESS_KEY_ID"),
-        ("s3://bucket/c", {"AWS_SECRET_ACCESS_KEY": None}, "is missing: set AWS_SECRET_ACC"),
+        ("s3://bucket/c", {"AWS_ACCESS_KEY_ID": None}, "are incomplete: set AWS_ACCESS_KEY_ID"),
+        ("s3://bucket/c", {"AWS_SECRET_ACCESS_KEY": None}, "are incomplete: set AWS_SECRET_ACC"),
         ("s3:///c", {}, "names no bucket: write s3://BUCKET/PATH or gs://BUCKET/PATH"),
         ("ftp://bucket/c", {}, "names no bucket: write s3://BUCKET/PATH or gs://BUCKET/PATH"),
-        ("s3://bucket/c", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "no answer: check the netw"),
+        ("s3://bucket/c", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "does not respond: check th"),
     ],
 )
 def test_a_bucket_that_cannot_be_reached_is_one_line(
