@@ -76,7 +76,8 @@ def create(files: Files, header: Header, manifest: Manifest) -> None:
         files.delete(f"{name}/{ROOT}")
         files.delete_folder(f"{name}/c")
     splits = np.array([SPLITS.index(split) for split in manifest.splits], np.uint8)
-    columns = (text_array(manifest.ids), splits, manifest.labels.astype(np.int32))
+    labels = manifest.labels.astype(np.int32)
+    columns: tuple[NDArray[Any], ...] = (text_array(manifest.ids), splits, labels)
     for name, column in zip(LISTING, columns, strict=True):
         create_column(files.store, name, column.shape)[:] = column
     for specs in header.arrays.values():
