@@ -109,7 +109,7 @@ def available(state: str) -> dict[str, Callable[[Files], Load]]:
 def peak_memory(files: Files) -> float:
     """Return the peak memory of loading a task into new arrays, divided by the task's size."""
     store = FeatureStore.open(files.cache)
-    rows = np.arange(max(64, files.clips // 10))
+    rows = np.arange(min(files.clips, max(64, files.clips // 10)))
     store.load(rows[:8])
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = memory_kb("VmRSS")

@@ -59,7 +59,7 @@ class CacheUnwritable(CacheError, OSError):
 
 
 class StoreUnreachable(CacheError, ConnectionError):
-    """The bucket of a URL does not exist, does not answer, or denies access."""
+    """The bucket of a URL does not exist, does not respond, or denies access."""
 
 
 class NameRefused(CacheError, ValueError):

@@ -37,7 +37,7 @@ class Encoding:
     precision: str = "fp32"
     """Precision in which the tokens were computed, before they were rounded for storage."""
     random_weights: bool = False
-    """Whether the encoder was never trained: reports must say so beside every result."""
+    """Whether the encoder was never trained: reports must say so next to every result."""
     visual_tokens: int
     """Tv: visual tokens of a clip of nominal length."""
     visual_width: int

@@ -175,7 +175,7 @@ class CacheWriter:
         return [row for row in self.rows(shard) if self._rows.status[row] in waiting]
 
     def commit(self, shard: int, tokens: Sequence[Tokens | Failure]) -> None:
-        """Write a whole shard, then its record.
+        """Write a complete shard, then its record.
 
         Args:
             shard: index of the shard.

@@ -102,15 +102,13 @@ def _load(content: Any) -> Any:
 
 def _read_pickle(file: BinaryIO, path: Path) -> Any:
     version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _later_header
-    shape, _, dtype = header(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     if dtype.kind != "O" or shape != ():
         raise _refused(path, f"it holds an array of {dtype} {shape}, not a dictionary")
     return _Unpickler(file, path).load_array()
-
-
-def _later_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    return np.lib.format.read_array_header_2_0(file)
 
 
 def _refused(path: Path, why: str) -> DictionaryRefused:

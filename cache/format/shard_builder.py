@@ -131,14 +131,12 @@ class ShardBuilder:
                 for name, array in self._stored.items()
             },
             failures=self._failures,
-            error={modality: _short(sums) for modality, sums in self._error.items()},
+            error={  # four digits, to keep records small
+                modality: [[float(f"{value:.4g}") for value in pair] for pair in sums.tolist()]
+                for modality, sums in self._error.items()
+            },
             notes=self._notes,
         )
-
-
-def _short(sums: NDArray[np.float64]) -> list[list[float]]:
-    """Round to four digits, which keeps records small."""
-    return [[float(f"{value:.4g}") for value in pair] for pair in sums.tolist()]
 
 
 def _error(
