@@ -189,7 +189,7 @@ def write_results(folder: Path, results: Results) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Replace a JSON file in one step: a reader sees the old text or the new one, whole."""
-    replace_file(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+    replace_file(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
 def read_run(folder: Path) -> Run:
@@ -215,7 +215,9 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, RunDamaged):
             raise
-        raise RunDamaged(f"{folder} is not a readable run: {error}") from error
+        raise RunDamaged(
+            f"{folder} is not a readable run ({error}): delete it to train it again"
+        ) from error
     return Run(folder, config, results)
 
 

@@ -136,3 +136,19 @@ def test_targets_that_differ_in_encoder_or_forgetting_are_all_compared(
     assert [holds for _, holds in check_lines(tmp_path, *lines)] == [True, False, True]
     again = ["demo,guided,80,,tiny,", "demo,guided,80,0,tiny,", "demo,guided,80,0,tiny,"]
     assert [holds for _, holds in check_lines(tmp_path, *again)] == [True]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_targets_are_read_after_a_spreadsheet_saved_them(
+    make_run: MakeRun, tmp_path: Path, encoding: str
+) -> None:
+    make_run()
+    targets = write_targets(tmp_path)
+    targets.write_text(targets.read_text(), encoding)
+    assert check_report([tmp_path], str(targets), 0.0)
+
+
+@pytest.mark.parametrize("tolerance", [float("nan"), float("inf")])
+def test_a_tolerance_that_is_not_finite_is_refused(tmp_path: Path, tolerance: float) -> None:
+    with pytest.raises(ConfigError, match="--tolerance takes percentage points"):
+        check_report([tmp_path], "published", tolerance)
