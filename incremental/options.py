@@ -55,8 +55,9 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (types.UnionType, Union):
         return any(_fits(value, part) for part in get_args(hint))
     if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value)
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is not None:

@@ -9,6 +9,7 @@ Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -288,7 +289,26 @@ def read_metrics(folder: Path) -> list[Epoch]:
     return epochs
 
 
-def find_runs(root: Path) -> list[Path]:
-    """Return every run folder at or below `root`, sorted, half-written ones included."""
-    names = ("config.json", "results.json")
-    return sorted({path.parent for name in names for path in root.rglob(name)})
+def find_runs(root: Path) -> tuple[list[Path], list[str]]:
+    """Find the run folders at or below `root`; links are followed, each folder is entered once.
+
+    Returns:
+        The folders, sorted, half-written ones included; and one line for each folder that cannot
+        be entered.
+    """
+    found: list[Path] = []
+    closed: list[str] = []
+    entered: set[Path] = set()
+
+    def note(error: OSError) -> None:
+        closed.append(f"{error.filename} cannot be entered ({error.strerror})")
+
+    for folder, below, files in os.walk(root, onerror=note, followlinks=True):
+        real = Path(folder).resolve()
+        if real in entered:
+            below.clear()
+            continue
+        entered.add(real)
+        if {"config.json", "results.json"} & set(files):
+            found.append(Path(folder))
+    return sorted(found), closed
