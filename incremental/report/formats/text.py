@@ -99,8 +99,12 @@ def _drawn(table: Table) -> RenderableType:
         heading = f"{column.group}\n{column.title}" if column.group else column.title
         figure = column.figure
         least = None if figure else min(LEAST_NAME, _longest(table, len(drawing.columns)))
-        justify = "right" if figure else "left"
-        drawing.add_column(Text(heading), justify=justify, no_wrap=figure, min_width=least)
+        drawing.add_column(
+            Text(heading),
+            justify="right" if figure else "left",
+            no_wrap=figure,
+            min_width=least,
+        )
     for row in table.rows:
         drawing.add_row(*(Text(cell.text, style=styles[cell.mark]) for cell in row))
     return Group(Text(table.title, style="bold"), drawing)

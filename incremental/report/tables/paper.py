@@ -285,7 +285,7 @@ def _tasks_commands(
         missing = [method for method in methods if not _best_cell(method, fitting).text]
         if missing:
             commands.append(
-                f"avcil train --dataset {group[0].cache.dataset} --tasks {count} "
+                f"avcil train --dataset {shlex.quote(group[0].cache.dataset)} --tasks {count} "
                 f"--method {','.join(missing)} {SEEDS}"
             )
     return commands
