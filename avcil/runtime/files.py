@@ -7,6 +7,7 @@ advisory lock decides, so the file that a killed process leaves behind blocks no
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -15,6 +16,21 @@ import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+
+
+def read_text(path: Path) -> str:
+    """Read a text that a person saved: UTF-8, or what its byte order mark says (UTF-8, UTF-16).
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeError: it is in another encoding; the text says so.
+    """
+    content = path.read_bytes()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnicodeError(f"it is not UTF-8 (byte {error.start + 1}): save it as UTF-8") from error
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:

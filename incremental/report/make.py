@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import sys
@@ -97,8 +98,11 @@ def check_report(roots: Sequence[Path], targets: str, tolerance: float) -> bool:
 
     Raises:
         NoRuns: there is no finished run.
-        ConfigError: the targets cannot be read, or none is about a dataset at hand.
+        ConfigError: the tolerance is not finite, the targets cannot be read, or none is about a
+            dataset at hand.
     """
+    if not math.isfinite(tolerance):
+        raise ConfigError(f"--tolerance takes percentage points such as 1, not {tolerance}")
     stated = read_targets(None if targets == BUILT_IN else Path(targets))
     found = find(roots)
     checks = check_all(stated, found, tolerance)

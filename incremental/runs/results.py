@@ -9,6 +9,7 @@ Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -189,7 +190,7 @@ def write_results(folder: Path, results: Results) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Replace a JSON file in one step: a reader sees the old text or the new one, whole."""
-    replace_file(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+    replace_file(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
 def read_run(folder: Path) -> Run:
@@ -215,7 +216,9 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, RunDamaged):
             raise
-        raise RunDamaged(f"{folder} is not a readable run: {error}") from error
+        raise RunDamaged(
+            f"{folder} is not a readable run ({error}): delete it to train it again"
+        ) from error
     return Run(folder, config, results)
 
 
@@ -286,7 +289,26 @@ def read_metrics(folder: Path) -> list[Epoch]:
     return epochs
 
 
-def find_runs(root: Path) -> list[Path]:
-    """Return every run folder at or below `root`, sorted, half-written ones included."""
-    names = ("config.json", "results.json")
-    return sorted({path.parent for name in names for path in root.rglob(name)})
+def find_runs(root: Path) -> tuple[list[Path], list[str]]:
+    """Find the run folders at or below `root`; links are followed, each folder is entered once.
+
+    Returns:
+        The folders, sorted, half-written ones included; and one line for each folder that cannot
+        be entered.
+    """
+    found: list[Path] = []
+    closed: list[str] = []
+    entered: set[Path] = set()
+
+    def note(error: OSError) -> None:
+        closed.append(f"{error.filename} cannot be entered ({error.strerror})")
+
+    for folder, below, files in os.walk(root, onerror=note, followlinks=True):
+        real = Path(folder).resolve()
+        if real in entered:
+            below.clear()
+            continue
+        entered.add(real)
+        if {"config.json", "results.json"} & set(files):
+            found.append(Path(folder))
+    return sorted(found), closed

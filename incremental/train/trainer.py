@@ -16,6 +16,7 @@ from avcil.incremental.data.clips import Replay, TokenSet
 from avcil.incremental.data.exemplars import Memory, rank
 from avcil.incremental.data.placement import DESCRIPTIONS, Location, Placement, clip_bytes
 from avcil.incremental.data.tasks import Task
+from avcil.incremental.errors import RunDamaged
 from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.runs.attention import write_attention
@@ -185,7 +186,14 @@ class Trainer:
         """Return the network as the run folder holds it after a task."""
         network = self._new_network()
         add_classes(network, self.scenario.tasks[task])
-        network.load_state_dict(self.folder.weights(task, self.placement.device))
+        weights = self.folder.weights(task, self.placement.device)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunDamaged(
+                f"the weights of task {task + 1} in {self.folder.path} do not fit this version's "
+                "network: delete the folder to train the run again"
+            ) from error
         return network
 
     def _new_network(self) -> Network:

@@ -177,6 +177,23 @@ def test_a_damaged_checkpoint_is_named(
     assert read_run(folder).results.complete
 
 
+@pytest.mark.parametrize("key", ["task", "network", "random", "finite_steps"])
+def test_a_checkpoint_of_another_version_is_named(
+    toy_store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    asked = configs(toy_store)
+    with monkeypatch.context() as patch:
+        interrupted(Interrupter(signal.SIGINT, 1), patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(toy_store, asked, tmp_path)
+    state = RunFolder.of(tmp_path, asked[0]).path / "state.pt"
+    stored = torch.load(state, weights_only=True)
+    del stored[key]
+    torch.save(stored, state)
+    with pytest.raises(RunDamaged, match=r"state\.pt cannot be read .*another version: delete it"):
+        train(toy_store, asked, tmp_path)
+
+
 # --- the command, in processes that are killed ---------------------------------------------------
 
 

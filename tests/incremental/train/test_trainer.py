@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.cache.sources import leaks
+from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.errors import ConfigError, NonFiniteLoss, RunDamaged
@@ -207,7 +209,7 @@ def test_a_term_that_is_switched_off_cannot_stop_the_run(
     (folder,) = train(toy_store, configs(toy_store, **{"losses.kd": 0}), tmp_path)
     logged = {term for epoch in read_metrics(folder) for term in epoch.losses}
     assert logged == {"ce", "feature"}
-    with pytest.raises(NonFiniteLoss, match="'kd' became nan in task 1"):
+    with pytest.raises(NonFiniteLoss, match="'kd' became nan in task 2"):
         train(toy_store, configs(toy_store), tmp_path)
 
 
@@ -257,7 +259,7 @@ def test_a_non_finite_loss_names_task_epoch_and_term(
     toy_store: FeatureStore, poisoned: Callable[[Iterable[str]], FeatureStore], tmp_path: Path
 ) -> None:
     store = poisoned([toy_store.manifest.ids[toy_store.rows("train", [2])[0]]])
-    with pytest.raises(NonFiniteLoss, match=r"'ce' became nan in task 1, epoch 0"):
+    with pytest.raises(NonFiniteLoss, match=r"'ce' became nan in task 2, epoch 1"):
         train(store, configs(store, "finetune"), tmp_path)
 
 
@@ -299,3 +301,54 @@ def test_a_run_does_not_depend_on_where_the_cache_lies(
     shutil.copytree(toy_cache, tmp_path / "moved.zarr")
     moved = FeatureStore.open(tmp_path / "moved.zarr")
     assert configs(moved) == configs(toy_store)
+
+
+@pytest.mark.parametrize("method", ["icarl-nme", "afc-nme"])
+@pytest.mark.parametrize("settings", [{"memory": 5}, {"memory": 0, "memory_per_class": True}])
+def test_nearest_means_need_an_exemplar_of_every_class(
+    toy_store: FeatureStore, method: str, settings: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=f"{method} predicts by the mean .* give --memory"):
+        configs(toy_store, method, **settings)
+
+
+@pytest.mark.parametrize("method", ["guided", "icarl-fc", "ssil", "afc-lsc", "der"])
+@pytest.mark.parametrize("memory", [0, 2])
+def test_other_methods_train_with_a_memory_that_leaves_classes_out(
+    toy_store: FeatureStore, tmp_path: Path, method: str, memory: int
+) -> None:
+    (folder,) = train(toy_store, configs(toy_store, method, memory=memory, epochs=1), tmp_path)
+    assert read_run(folder).results.exemplars == [[]] * 3 or memory == 2
+
+
+def test_weights_that_diverge_in_the_last_step_stop_the_run(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    settings: dict[str, object] = {
+        "epochs": 1,
+        "batch_size": 1000,
+        "optimizer": "sgd",
+        "learning_rate": 1e38,
+        "weight_decay": 1e3,
+    }
+    with pytest.raises(NonFiniteLoss, match="weights became infinite or NaN in the last step of"):
+        train(toy_store, configs(toy_store, "finetune", momentum=0.0, **settings), tmp_path)
+
+
+def test_a_run_whose_results_were_deleted_is_trained_again(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    asked = configs(toy_store, "finetune", epochs=1)
+    (folder,) = train(toy_store, asked, tmp_path)
+    before = matrix(folder)
+    (folder / "results.json").unlink()
+    train(toy_store, asked, tmp_path)
+    assert matrix(folder) == before
+
+
+def test_a_data_set_name_never_leaves_the_folder_of_runs(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    (config,) = configs(toy_store)
+    with pytest.raises(AvcilError, match="cannot be the name of a data set"):
+        RunFolder.of(tmp_path, replace(config, dataset="../../outside"))
