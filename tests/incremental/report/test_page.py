@@ -75,7 +75,10 @@ def test_the_page_is_well_formed_and_loads_nothing(found: list[Benchmark]) -> No
 def test_every_table_has_headings_and_every_drawing_a_text(found: list[Benchmark]) -> None:
     tags = outline(render(found, "html")).tags
     assert all(a.get("scope") for tag, a in tags if tag == "th")
-    assert all(a.get("aria-label") and a["role"] == "img" for tag, a in tags if tag == "svg")
+    drawings = [a for tag, a in tags if tag in ("svg", "canvas") and a.get("class") != "sample"]
+    assert all(a.get("aria-label") and a["role"] == "img" for a in drawings)
+    samples = [a for _, a in tags if a.get("class") == "sample"]
+    assert all(a["aria-hidden"] == "true" for a in samples)  # beside the name of the series
     count = [tag for tag, _ in tags].count
     assert count("caption") == count("table")
     ids = [a["id"] for _, a in tags if "id" in a]
@@ -156,7 +159,7 @@ def test_the_filter_leaves_rows_that_hold_all_words(shown: Any) -> None:
 @pytest.mark.slow
 def test_marks_say_their_figures_to_pointer_and_keyboard(shown: Any) -> None:
     tip = shown.locator("#tip")
-    shown.locator("#benchmark-0 circle[data-tip^='joint']").first.hover(force=True)
+    shown.locator("#benchmark-0 .mark[data-tip^='joint']").first.hover(force=True)
     assert re.search(r"joint: \d+\.\d\d ± \d+\.\d\d at 2 classes seen", tip.inner_text())
     shown.mouse.move(0, 0)
     shown.locator("#benchmark-0 svg").first.focus()
@@ -194,7 +197,7 @@ def test_dark_and_light_are_one_click_apart(shown: Any) -> None:
         return str(shown.evaluate("getComputedStyle(document.body).backgroundColor"))
 
     light = paper()
-    shown.get_by_role("button", name="Dark or light").click()
+    shown.get_by_role("button", name="Theme").click()
     assert paper() != light
 
 
