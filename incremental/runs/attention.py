@@ -13,6 +13,7 @@ A run may keep `attention/<name>.npz` files, one a clip, with these arrays:
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import tokenize
@@ -74,7 +75,7 @@ def read_attention(path: Path) -> Attention:
         RunDamaged: the file cannot be read or does not add up.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             weights = stored["weights"].astype(np.float32)
             video = Path(str(stored["video"]))
             found = Attention(

@@ -29,7 +29,7 @@ FIGURES = (*SHARED, *OF_A_ROW)
 SIZES_UP_TO = 40
 """Most letters of task sizes in the name of a file."""
 NAME_UP_TO = 80
-"""Most letters of a row's label in the name of a file."""
+"""Most bytes of a row's label in the name of a file, and of the name of its benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +110,8 @@ def row_names(found: Benchmark) -> list[str]:
     alike = [label.casefold() for label in labels]
     return [
         label
-        if len(label) <= NAME_UP_TO and alike.count(label.casefold()) == 1
-        else f"{label[:NAME_UP_TO]}-{row.digest[:6]}"
+        if label == _cut(label) and alike.count(label.casefold()) == 1
+        else f"{_cut(label)}-{row.digest[:6]}"
         for label, row in zip(labels, found.rows, strict=True)
     ]
 
@@ -119,7 +119,7 @@ def row_names(found: Benchmark) -> list[str]:
 def _stems(found: Sequence[Benchmark]) -> list[str]:
     """Return what the names of each benchmark's files start with, never the same for two."""
     names = [
-        f"{each.cache.dataset}-{each.cache.encoder}-{each.cache.fingerprint[:6]}"
+        f"{_cut(f'{each.cache.dataset}-{each.cache.encoder}')}-{each.cache.fingerprint[:6]}"
         f"-{len(each.sizes)}tasks"
         for each in found
     ]
@@ -127,6 +127,10 @@ def _stems(found: Sequence[Benchmark]) -> list[str]:
     clips = [f"-{each.clips}" for each in found]
     stems = [_plain(stem) for stem in told_apart([_plain(name) for name in names], sizes, clips)]
     return [_plain(stem) for stem in told_apart(stems)]
+
+
+def _cut(name: str) -> str:
+    return name.encode("utf-8", "replace")[:NAME_UP_TO].decode("utf-8", "ignore")
 
 
 def _plain(name: str) -> str:
