@@ -120,6 +120,7 @@ def draw_confusion(
         unit = "class" if named else "number of the class"
         axes.set_xlabel(f"predicted {unit}", fontsize=7)
         axes.set_ylabel(f"true {unit}, in learning order", fontsize=7)
-        lost = named and not all(map(is_drawable, names))
-        _bar(figure, image, [axes], "share of the true class (%)" + (f"\n{NOT_DRAWN}" * lost))
+        _bar(figure, image, [axes], "share of the true class (%)")
+        if named and not all(map(is_drawable, names)):
+            figure.supxlabel(NOT_DRAWN, fontsize=6)
     return figure

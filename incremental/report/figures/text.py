@@ -14,7 +14,7 @@ from functools import cache
 BASE = "DejaVu Sans"
 """Comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and many symbols."""
 ELLIPSIS = "…"
-NOT_DRAWN = "Numbers stand for class names that no installed font has."
+NOT_DRAWN = "class names that no installed font has are numbers"
 
 
 @cache

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -16,7 +18,7 @@ from avcil.commands import report as command
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.report.figures import curves, plots, text
 from avcil.incremental.report.figures.attention import draw_attention
-from avcil.incremental.report.figures.canvas import save
+from avcil.incremental.report.figures.canvas import Size, save
 from avcil.incremental.report.figures.clock import trained_together
 from avcil.incremental.report.figures.matrices import draw_confusion
 from avcil.incremental.report.figures.sweeps import sweep_curves
@@ -75,7 +77,7 @@ def test_options_of_figures_need_a_folder(
 
 @pytest.mark.parametrize(("size", "inches"), [("column", 3.25), ("page", 6.75)])
 def test_figures_are_exactly_as_wide_as_a_paper_needs(
-    make_run: MakeRun, tmp_path: Path, size: plots.Size, inches: float
+    make_run: MakeRun, tmp_path: Path, size: Size, inches: float
 ) -> None:
     names = [f"a class with a very long name that never ends {i} " * 3 for i in range(10)]
     confusion = [[1] * 10] * 10
@@ -90,10 +92,8 @@ def test_figures_are_exactly_as_wide_as_a_paper_needs(
 
 
 def test_long_names_leave_the_matrix_its_place(tmp_path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     figure = draw_confusion(["x" * 200, "y" * 200], [[1, 0], [0, 1]], "z" * 500)
-    FigureCanvasAgg(figure).draw()
+    figure.draw_without_rendering()
     assert figure.axes[0].get_window_extent().width > 0.45 * figure.bbox.width
 
 
@@ -122,8 +122,6 @@ def test_names_in_figures_are_taken_literally(tmp_path: Path) -> None:
 
 
 def test_a_title_of_a_clip_with_one_dollar_is_literal(tmp_path: Path) -> None:
-    import numpy as np
-
     path = write_attention(tmp_path / "a.npz")
     with np.load(path) as stored:
         fields = {**dict(stored), "clip": "test/price in US$/0.mp4", "label": "price in US$"}
@@ -203,8 +201,6 @@ def test_accuracy_on_new_and_on_earlier_classes_is_that_of_the_matrix(
 def test_runs_that_were_trained_at_the_same_time_are_found(
     make_run: MakeRun, tmp_path: Path, gap: float, together: bool
 ) -> None:
-    import os
-
     for number, method in enumerate(("guided", "lwf")):
         folder = make_run(method)
         for task in range(5):
