@@ -78,16 +78,13 @@ class FileLock:
             raise
         lock = cls(file)
         try:
-            lock._sign()
+            owner = {"pid": os.getpid(), "host": socket.gethostname()}
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), json.dumps(owner).encode())
         except OSError:
             lock.release()
             raise
         return lock
-
-    def _sign(self) -> None:
-        owner = {"pid": os.getpid(), "host": socket.gethostname()}
-        os.ftruncate(self._file.fileno(), 0)
-        os.write(self._file.fileno(), json.dumps(owner).encode())
 
     def release(self) -> None:
         """Release the lock."""
@@ -105,13 +102,13 @@ class FileLock:
         self.release()
 
 
-def _forget_in_child() -> None:
+def _release_in_child() -> None:
     """Release inherited locks in a forked child, which would hold them after its parent's death."""
     for lock in tuple(_held):
         lock.release()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _holder(file: BinaryIO) -> str:
@@ -120,4 +117,4 @@ def _holder(file: BinaryIO) -> str:
         owner = json.loads(file.read())
         return f"process {owner['pid']} on {owner['host']}"
     except (ValueError, LookupError, TypeError):
-        return "another process"  # it holds the lock, but has not written its name yet
+        return "another process"  # it holds the lock but has not written the file yet
