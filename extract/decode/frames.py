@@ -137,4 +137,5 @@ class _Times:
             frame.pts is not None and self._faults["pts"] <= self._faults["dts"]
         ):
             return frame.time
+        assert frame.time_base is not None, "a decoded frame has a time base"
         return float(frame.dts * frame.time_base)

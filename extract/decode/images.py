@@ -5,12 +5,17 @@ Shapes: F frames of H x W pixels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from numpy.typing import NDArray
 
 from avcil.extract.encoders.base import Resizing
 from avcil.extract.errors import MediaError
+
+DISPLAYMATRIX = Type.DISPLAYMATRIX
 
 
 class Images:
@@ -56,14 +61,13 @@ class Images:
         return self._array[: self._count]
 
 
-def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
+def upright(frame: Any) -> NDArray[np.uint8]:
     """Return [H, W, 3] RGB as a player shows it: turned and mirrored as the file says."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    kind = av.sidedata.sidedata.Type.DISPLAYMATRIX
-    if kind not in frame.side_data:
+    if DISPLAYMATRIX not in frame.side_data:
         return image
     # A point (x, y) is shown at (a x + c y, b x + d y); of other angles, the nearest right one.
-    a, b, _, c, d = np.frombuffer(frame.side_data[kind], np.int32)[:5].tolist()
+    a, b, _, c, d = np.frombuffer(frame.side_data[DISPLAYMATRIX], np.int32)[:5].tolist()
     across, down = (a, d) if abs(a) >= abs(b) else (c, b)
     if abs(a) < abs(b):
         image = image.transpose(1, 0, 2)

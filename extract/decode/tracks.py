@@ -81,7 +81,8 @@ class Track:
         self._container, self.kind = container, kind
         self.stream: Any = container.streams[getattr(selection, kind)]
         # The clock of broadcasts and recorders may jump, for all tracks together: follow both.
-        jumping = bool(container.format.flags & av.format.Flags.ts_discont.value)
+        jumps: Any = av.format.Flags.ts_discont.value
+        jumping = bool(container.format.flags & jumps)
         both = [container.streams[n] for n in (selection.video, selection.audio) if n is not None]
         self._streams = both if jumping else [self.stream]
         self._clock = _Clock() if jumping else None
@@ -108,7 +109,7 @@ class Track:
             else:
                 yield from frames
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[Any]:
         try:
             for packet in self._container.demux(self._streams):
                 if self._clock:
@@ -128,7 +129,7 @@ class _Clock:
     _ahead_s: Fraction = Fraction(0)
     _expected_s: dict[int, Fraction] = field(default_factory=dict)
 
-    def place(self, packet: av.Packet) -> None:
+    def place(self, packet: Any) -> None:
         """Change a packet's times to those of the first recording's clock."""
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is None:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
 from avcil.incremental.data.tasks import Task
@@ -37,7 +38,10 @@ class ClosedForm(Method):
         """Add the clips of the task and solve again."""
         classifier = network.classifier
         assert isinstance(classifier, MomentClassifier)
-        for batch in clips:
-            classifier.absorb(network.encode(batch).features.detach(), batch.labels)
+        parts = [(network.encode(batch).features.detach(), batch.labels) for batch in clips]
+        for features, labels in parts:
+            classifier.absorb(features, labels)
+        all_features, all_labels = zip(*parts, strict=True)
+        classifier.tune(torch.cat(all_features), torch.cat(all_labels))
         classifier.solve()
         return {}

@@ -18,8 +18,11 @@ from avcil.incremental.methods.closed_form import ClosedForm
 class RanPAC(ClosedForm):
     """Second moments and class sums of random features, summed over the tasks."""
 
-    random_features: int = 1000
-    ridge: float = 1.0
+    random_features: int = 4096
+    """Width of the random projection; 10,000 in the original. The second moments take 8 bytes times
+    its square in memory and in each task's checkpoint: 134 MB here, 800 MB there."""
+    ridge: float | None = None
+    """Strength of the penalty; None chooses it at each task, on a fifth of the task's clips."""
 
     title = "RanPAC"
 

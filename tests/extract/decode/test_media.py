@@ -257,14 +257,18 @@ def test_a_file_with_many_flipped_bits_is_refused(clip: Path) -> None:
     assert reason(clip).startswith("only ")
 
 
-def test_a_track_that_ends_with_an_error_is_measured_by_the_file(tmp_path: Path) -> None:
+def test_a_damaged_packet_of_sound_costs_no_other_and_is_noted(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.mkv", frames=noise(50), sound=tone(2, 16_000), codecs=("libx264", "flac")
     )
     content = path.read_bytes()
     where = content.index(b"\xff\xf8", len(content) // 2)  # a frame of flac
     flip(path, slice(where, where + 400))
-    assert "of 2.0 s of audio can be decoded (" in reason(path)
+    media = decode(path, AT_25)
+    assert "1 of 28 packets of sound are damaged" in media.note
+    assert "of silence filled in" in media.note
+    assert len(media.waveform) == 32_000
+    assert media.waveform[-8_000:].std() > 0.05  # the sound after the damage is there
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:

@@ -178,6 +178,36 @@ def test_ridge_in_parts_equals_the_joint_solution() -> None:
     torch.testing.assert_close(parts(features), x @ joint)
 
 
+def test_the_ridge_is_the_one_that_predicts_every_fifth_clip_best() -> None:
+    labels = torch.arange(50) % 2
+    features = torch.randn(50, 7) + 0.3 * labels[:, None]
+    chosen = RandomRidgeClassifier(7, random_features=40, ridge=None)
+    chosen.grow(2)
+    chosen.tune(features, labels)
+    held_out = torch.arange(50) % 5 == 4
+    errors = {}
+    for ridge in RandomRidgeClassifier.RIDGES:  # by the primal solution on the others
+        other = RandomRidgeClassifier(7, random_features=40, ridge=ridge)
+        other.projection = chosen.projection
+        other.grow(2)
+        other.absorb(features[~held_out], labels[~held_out])
+        other.solve()
+        targets = torch.nn.functional.one_hot(labels[held_out], 2)
+        errors[ridge] = float((other(features[held_out]) - targets).square().mean())
+    assert chosen.ridge == min(errors, key=lambda ridge: errors[ridge])
+    assert errors[chosen.ridge] < 0.9 * errors[1e-8], "noise asks for a ridge"
+
+
+@pytest.mark.parametrize(("ridge", "clips"), [(3.0, 50), (None, 4)])
+def test_the_ridge_is_not_chosen_where_it_is_given_or_clips_are_too_few(
+    ridge: float | None, clips: int
+) -> None:
+    classifier = RandomRidgeClassifier(7, random_features=40, ridge=ridge)
+    classifier.grow(2)
+    classifier.tune(torch.randn(clips, 7), torch.arange(clips) % 2)
+    assert classifier.ridge == (ridge or 1.0)
+
+
 def test_discriminant_is_the_gaussian_classifier_with_shared_covariance() -> None:
     labels = torch.arange(80) % 4
     features = doubles(80, 3) + 2 * doubles(4, 3)[labels]

@@ -242,6 +242,23 @@ def test_attention_names_the_clips_that_lie_beside_the_cache(tmp_path: Path) -> 
     assert find_videos(tmp_path / "elsewhere/features.zarr", ["a"]) == {}
 
 
+def test_attention_finds_clips_whose_ids_are_paths_or_parts_of_names(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    for name in ("test/a dog/0.mp4", "train/a dog/0.mp4", "5/abcdefghijk_000010_000020.mp4",
+                 "5/ABCDEFGHIJK_7.mp4"):  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (tmp_path / "secret.mp4").touch()
+    ids = ["test/a dog/0.mp4", "train/a dog/0", "abcdefghijk", "ABCDEFGHIJK_000007"]
+    odd = ["../secret.mp4", str(tmp_path / "secret.mp4"), "", ".", "a\0b", "x" * 5000]
+    assert find_videos(tmp_path / "features.zarr", [*ids, *odd]) == {
+        "test/a dog/0.mp4": root / "test/a dog/0.mp4",
+        "train/a dog/0": root / "train/a dog/0.mp4",
+        "abcdefghijk": root / "5/abcdefghijk_000010_000020.mp4",
+        "ABCDEFGHIJK_000007": root / "5/ABCDEFGHIJK_7.mp4",
+    }
+
+
 def test_the_loop_learns_what_can_be_learned(toy_store: FeatureStore, tmp_path: Path) -> None:
     (folder,) = train(toy_store, configs(toy_store, "joint", epochs=20), tmp_path)
     assert read_run(folder).results.matrix.mean_accuracy > 0.8
