@@ -15,6 +15,7 @@ from avcil.incremental.launch.run import new_results
 from avcil.incremental.launch.schedule import resolve_all
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_metrics, read_run
+from avcil.incremental.train.precision import suitable_threads
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
 from avcil.runtime.progress import track
@@ -54,7 +55,7 @@ def run() -> Callable[[FeatureStore, Config, Path, Placement], Path]:
         folder, scenario = RunFolder.of(runs, config), Scenario(config, store)
         results = new_results(config, store, scenario, placement.device)
         folder.start(config, results)
-        with track("test", 9, "epochs") as bar:
+        with suitable_threads(config, store.encoding), track("test", 9, "epochs") as bar:
             Trainer(config, scenario, folder, results, placement).run(bar)
         return folder.path
 
