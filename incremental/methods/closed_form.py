@@ -1,4 +1,4 @@
-"""What methods in closed form have in common."""
+"""The base class of methods in closed form: nothing is trained by gradient descent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from avcil.incremental.methods.base import Method
 
 
 class ClosedForm(Method):
-    """Sums over the clips of each task and solves for the classifier; nothing is trained."""
+    """Accumulates sums over the clips of each task and solves for the classifier."""
 
     head = MappingProxyType({"name": "mean", "input_norm": "layernorm"})
     terms = MappingProxyType({})

@@ -1,7 +1,7 @@
-"""RanPAC: ridge regression on random features of frozen ones. No exemplar, nothing trained.
+"""RanPAC: ridge regression on random projections of frozen features, without exemplars.
 
-Without the adaptation of the features to the first task, so that the result is the ridge regression
-on all clips at once, whatever the order of tasks.
+The published adaptation of the features to the first task is left out: the result is the ridge
+regression on all clips at once, whatever the order of tasks.
 
 Source: McDonnell et al., RanPAC, NeurIPS 2023.
 """

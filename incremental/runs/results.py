@@ -1,9 +1,9 @@
-"""Results of a run: the accuracy matrix, its metrics, and the run folder. No torch here.
+"""Results of a run: the accuracy matrix, its metrics, and the run folder. Without torch.
 
 A run folder holds `config.json` (the resolved configuration), `results.json` (this module's
 `Results`), `metrics.jsonl` (one line per epoch) and the weights of each task.
 
-Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
+Shapes: T tasks. Accuracies lie in [0, 1]; only reports show percentages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class AccuracyMatrix:
     """[T] test clips of each task."""
 
     def __post_init__(self) -> None:
-        """Refuse a matrix that is not triangular or counts more than there is."""
+        """Reject a matrix that is not triangular, or that counts more clips than there are."""
         for step, row in enumerate(self.correct):
             if len(row) != step + 1 or step >= len(self.total):
                 raise ValueError(f"row {step} has {len(row)} entries for {len(self.total)} tasks")
@@ -135,7 +135,7 @@ class Results:
     """[k] spent on task k, evaluation included."""
     versions: dict[str, str] = field(default_factory=dict)
     method: MethodFacts | None = None
-    """What the method says of itself; None in folders of version 0.1.0."""
+    """Facts about the method; None in folders of version 0.1.0."""
     confusion: list[list[int]] = field(default_factory=list)
     """[true class][predicted class] test clips after the last task, classes in learning order."""
     leak_free_total: list[int] = field(default_factory=list)
@@ -189,7 +189,7 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace a JSON file in one step: a reader sees the old text or the new one, whole."""
+    """Replace a JSON file in one step: a reader sees either the old text or the new one."""
     replace_file(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
@@ -197,7 +197,7 @@ def read_run(folder: Path) -> Run:
     """Read one run folder, finished or not.
 
     Raises:
-        RunDamaged: a file is missing, cut, of another version, or does not add up.
+        RunDamaged: a file is missing, truncated, of another version, or inconsistent.
     """
     try:
         config = dict(json.loads((folder / "config.json").read_text("utf-8")))
@@ -228,8 +228,10 @@ def _check(results: Results) -> None:
     done = len(results.correct)
     leak_free = len(results.tasks) if results.leak_free_correct else len(results.leak_free_total)
     problems = {
-        "cache": not _names_a_cache(results.cache),
-        "method": not _names_a_method(results.method),
+        "cache": [type(value) for value in asdict(results.cache).values()]
+        != [str, str, str, bool, int],
+        "method": results.method is not None
+        and [type(value) for value in asdict(results.method).values()] != [str, bool, str],
         "tasks": not all(isinstance(name, str) for name in classes),
         "total": not _counts(results.total, len(results.tasks), least=1),
         "correct": not all(_counts(row, k) for k, row in enumerate(results.correct, start=1)),
@@ -245,15 +247,6 @@ def _check(results: Results) -> None:
     _ = results.matrix, results.leak_free  # check the counts themselves
 
 
-def _names_a_method(facts: MethodFacts | None) -> bool:
-    return facts is None or [type(value) for value in asdict(facts).values()] == [str, bool, str]
-
-
-def _names_a_cache(cache: CacheIdentity) -> bool:
-    kinds = [type(value) for value in asdict(cache).values()]
-    return kinds == [str, str, str, bool, int]
-
-
 def _numbers(values: Sequence[object], count: int) -> bool:
     return len(values) == count and all(type(value) in (int, float) for value in values)
 
@@ -263,15 +256,15 @@ def _counts(values: Sequence[object], count: int, least: int = 0) -> bool:
 
 
 def _square(rows: Sequence[Sequence[object]], size: int) -> bool:
-    """Tell whether rows of counts are [size, size], or not there at all."""
+    """Tell whether rows of counts have the shape [size, size], or are absent."""
     return not rows or (len(rows) == size and all(_counts(row, size) for row in rows))
 
 
 def read_metrics(folder: Path) -> list[Epoch]:
-    """Read what each epoch of a run measured, in order.
+    """Read the metrics of each epoch of a run, in order.
 
     Raises:
-        RunDamaged: the file is missing, or names the line that cannot be read.
+        RunDamaged: the file is missing, or a line cannot be read; the message gives its number.
     """
     path = folder / "metrics.jsonl"
     try:

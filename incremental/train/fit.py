@@ -86,7 +86,7 @@ class Fit:
         self, step: Step, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint
     ) -> dict[str, float]:
         """Train the current epoch and return the mean of each loss term over its steps."""
-        # This seed determines all randomness in the epoch, so that a killed run can repeat it.
+        # This seed determines all randomness in the epoch, so a killed run can repeat the epoch.
         progress, sampler = self.progress, self.sampler()
         seed = derive_seed(self.config.seed, "epoch", self.task.index, progress.epoch)
         if progress.step == 0:  # otherwise the checkpoint restored the generators
@@ -103,7 +103,7 @@ class Fit:
                 group["lr"] = learning_rate(self.config, steps_done, sampler.steps)
             for name, term in step(batch, old).items():
                 totals[name] = totals.get(name, torch.zeros_like(term)) + term
-                # Counted on the device: reading a value here would wait for it at every step.
+                # Counted on the device: reading a value would wait for the device at every step.
                 finite_steps[name] = finite_steps.get(name, 0) + totals[name].isfinite()
             progress.step += 1
             checkpoint.save_if_due(progress)

@@ -72,7 +72,7 @@ class Scenario:
         return [len(self.rows("test", task.new)) for task in self.tasks]
 
     def leak_free_clips_to_test(self) -> list[int]:
-        """Return the same without test clips that leak; empty if none does."""
+        """Return the number of test clips of each task that do not leak; empty if none leaks."""
         if not self.leaks.any():
             return []
         return [int((~self.leaks[self.rows("test", task.new)]).sum()) for task in self.tasks]

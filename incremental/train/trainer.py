@@ -169,7 +169,7 @@ class Trainer:
         network = None
         if task.index and self.method.replay is not Replay.ALL:
             network = self.network or self._resume_network(task.index - 1)
-        # After the line above, which draws initial weights when a run is resumed, but only then.
+        # Seeded after the line above, which draws initial weights only if a run is resumed.
         torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
         reads = self.method.reads()
         teacher = Teacher(copy.deepcopy(network), reads) if reads and network else None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +22,6 @@ from avcil.incremental.runs.attention import find_videos, kept_attention
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_metrics, read_run
 from avcil.incremental.train.scenario import Scenario
-from avcil.runtime.progress import Bar
 
 SMALL: dict[str, object] = {
     "tasks": 3,
@@ -52,11 +49,6 @@ def matrix(folder: Path) -> list[list[int]]:
     return read_run(folder).results.correct
 
 
-def epochs_logged(folder: Path) -> list[tuple[int, int]]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [(line["task"], line["epoch"]) for line in map(json.loads, lines)]
-
-
 def test_the_same_seed_gives_the_same_matrix_and_weights(
     toy_store: FeatureStore, tmp_path: Path, whole: Path
 ) -> None:
@@ -79,59 +71,6 @@ def test_a_finished_run_is_not_trained_again(toy_store: FeatureStore, tmp_path: 
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     train(toy_store, configs(toy_store), tmp_path)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-
-
-class Interrupter(Bar):
-    """Stops a run after some epochs, as Ctrl-C does."""
-
-    def __init__(self, epochs: int) -> None:
-        self.left = epochs
-
-    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise KeyboardInterrupt
-
-    def skip(self, amount: int) -> None:
-        self.advance(amount)
-
-
-@pytest.mark.parametrize("epochs", [0, 1, 4, 6, 8])
-def test_an_interrupted_run_ends_with_the_matrix_of_an_uninterrupted_one(
-    toy_store: FeatureStore,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    whole: Path,
-    epochs: int,
-) -> None:
-    monkeypatch.setattr("avcil.incremental.train.checkpoint.CheckpointTimer.due", True)
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            "avcil.incremental.launch.schedule.track", lambda *_: _Constant(Interrupter(epochs))
-        )
-        with pytest.raises(KeyboardInterrupt):
-            train(toy_store, configs(toy_store), tmp_path / "cut")
-    (cut,) = train(toy_store, configs(toy_store), tmp_path / "cut")
-    assert matrix(cut) == matrix(whole)
-    for task in range(3):
-        name = f"task-{task}.safetensors"
-        assert (cut / name).read_bytes() == (whole / name).read_bytes()
-    assert (
-        epochs_logged(cut) == epochs_logged(whole) == [(t, e) for t in range(3) for e in range(3)]
-    )
-
-
-class _Constant:
-    """A context that gives one value."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __enter__(self) -> Any:
-        return self.value
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def test_results_hold_counts_exemplars_and_the_cache(toy_store: FeatureStore, whole: Path) -> None:
@@ -170,23 +109,6 @@ def test_accuracy_is_counted_without_test_clips_whose_video_was_trained_on(
 
 def test_nothing_leaks_where_ids_do_not_tell_the_video(toy_store: FeatureStore) -> None:
     assert not leaks(toy_store.manifest).any()
-
-
-def test_a_memory_too_small_for_all_classes_is_the_same_after_a_resume(
-    toy_store: FeatureStore, tmp_path: Path
-) -> None:
-    settings = {"tasks": 6, "memory": 4, "epochs": 1}
-    (whole,) = train(toy_store, configs(toy_store, **settings), tmp_path / "whole")
-    assert [len(ids) for ids in read_run(whole).results.exemplars] == [4, 4, 3, 4, 0, 0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "avcil.incremental.launch.schedule.track", lambda *_: _Constant(Interrupter(5))
-        )
-        with pytest.raises(KeyboardInterrupt):
-            train(toy_store, configs(toy_store, **settings), tmp_path / "cut")
-    (cut,) = train(toy_store, configs(toy_store, **settings), tmp_path / "cut")
-    assert read_run(cut).results.exemplars == read_run(whole).results.exemplars
-    assert matrix(cut) == matrix(whole)
 
 
 def test_weights_are_read_to_the_device_they_are_for(
