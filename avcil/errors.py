@@ -5,6 +5,7 @@
     ├── ExtractError      avcil.extract.errors: media, encoders, datasets
     ├── TrainError        avcil.incremental.errors: configuration, training, run folders, reports
     ├── NoCluster         avcil.runtime.cluster: Ray is not installed, or does not answer
+    ├── NoLocks           a file system without file locks
     └── DeviceError       a device that is unknown or not here
 
 The command prints such an error as one line and exits with status 1; any other exception is a
@@ -18,3 +19,7 @@ class AvcilError(Exception):
 
 class DeviceError(AvcilError, ValueError):
     """A device is unknown, or this machine does not have it."""
+
+
+class NoLocks(AvcilError):
+    """A file system without file locks."""

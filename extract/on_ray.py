@@ -7,12 +7,15 @@ cache, which every machine sees at the same path or URL.
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from avcil.cache.writer import CacheWriter
 from avcil.errors import AvcilError
@@ -20,18 +23,25 @@ from avcil.extract.errors import EngineError
 from avcil.extract.events import Broken, Event, Idle, Lost, Ready, Shard, Workers
 from avcil.extract.plan import Plan
 from avcil.extract.worker import JoinedWorker
+from avcil.runtime.cluster import settings_from_environment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
     """The part of a Ray cluster to use."""
 
-    workers: int
     device: str
     cores: int
     """For each worker."""
     each: int
     """Workers on one machine, at most."""
+    machines: tuple[str | None, ...]
+    """The machine of each worker, by Ray's id; None where Ray chooses one with a free GPU."""
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are."""
+        return len(self.machines)
 
     @classmethod
     def choose(cls, gpus: int | None = None, workers: int | None = None) -> Cluster:
@@ -44,25 +54,25 @@ class Cluster:
         Raises:
             EngineError: the cluster has fewer GPUs.
         """
-        machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
-        there = int(sum(machine.get("GPU", 0) for machine in machines))
-        if gpus is not None and gpus > there:
+        nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        with_gpus = [name for name, has in nodes.items() for _ in range(int(has.get("GPU", 0)))]
+        if gpus is not None and gpus > len(with_gpus):
             raise EngineError(
-                f"--gpus {gpus}: the Ray cluster has {there} GPUs; give a lower number, or leave "
-                "--gpus out to use what it has"
+                f"--gpus {gpus}: the Ray cluster has {len(with_gpus)} GPUs; give a lower number, "
+                "or leave --gpus out to use what it has"
             )
-        count = gpus or there or workers or len(machines)
-        cores = int(sum(machine.get("CPU", 1) for machine in machines)) // count
-        most = (
-            [int(machine.get("GPU", 0)) for machine in machines]
-            if there
-            else [-(-count // len(machines))]
-        )
+        if with_gpus:
+            at = Counter(with_gpus)  # any of them, since Ray chooses a free GPU
+            machines: list[str | None] = [None] * (gpus or len(with_gpus))
+        else:
+            names = list(islice(cycle(nodes), workers or len(nodes)))
+            at, machines = Counter(names), [*names]
+        shares = [nodes[name].get("CPU", 1) / count for name, count in at.items()]
         return cls(
-            workers=count,
-            device="cuda" if there else "cpu",
-            cores=max(1, cores),
-            each=min(count, max(most)),
+            device="cuda" if with_gpus else "cpu",
+            cores=max(1, int(min(shares))),
+            each=min(len(machines), max(at.values())),
+            machines=tuple(machines),
         )
 
 
@@ -71,19 +81,22 @@ class Actors(Workers):
 
     def __init__(self, plan: Plan, cluster: Cluster) -> None:
         self.size = cluster.workers
-        self._device = cluster.device
+        self._cluster = cluster
         self._plan = ray.put(plan)
-        # no CPUs are claimed: on a small machine the actor would wait for them forever
-        gpus = 1 if cluster.device == "cuda" else 0
-        self._class = ray.remote(RayWorker).options(
-            num_gpus=gpus, num_cpus=0, scheduling_strategy="SPREAD"
-        )
         self._actors: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
 
     def start(self, worker: int) -> None:
         """See Workers."""
-        self._actors[worker] = self._class.remote(self._plan, self._device)
+        machine, device = self._cluster.machines[worker], self._cluster.device
+        where = NodeAffinitySchedulingStrategy(machine, soft=True) if machine else "SPREAD"
+        actor = ray.remote(RayWorker).options(
+            num_gpus=1 if device == "cuda" else 0,
+            num_cpus=0,  # on a small machine, an actor that claims cores would wait for ever
+            scheduling_strategy=where,
+            runtime_env={"env_vars": settings_from_environment()},
+        )
+        self._actors[worker] = actor.remote(self._plan, device)
         self._streams[worker] = self._actors[worker].load.remote()
 
     def give(self, worker: int, shards: Sequence[Shard], writer: CacheWriter) -> None:

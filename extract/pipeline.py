@@ -152,7 +152,8 @@ class _Extraction:
         self._waiting = deque(_shards(writer, settings.limit))
         self._given: dict[int, list[Shard]] = {}  # by worker: shards that are not finished
         self._names = {0: first.name}
-        self._losses: Counter[int | None] = Counter()  # by shard; None: while loading
+        # By what was under way: a machine that is lost takes all its workers with it, once each.
+        self._losses: Counter[str] = Counter()
 
     def run(self, path: Path | str) -> Progress:
         """Encode every shard, and log at the end how many clips each worker encoded."""
@@ -194,6 +195,7 @@ class _Extraction:
         match event:
             case Ready():
                 self._names[worker] = event.name
+                self._losses.pop(_loading(worker), None)
                 self._check(event)
                 self._give(worker)
             case Encoded(shard):
@@ -226,16 +228,15 @@ class _Extraction:
         shards = [shard for shard in given if not self._is_written(shard)]
         for shard in shards:
             progress.forget(shard.number, self._names[worker])
-        cause = shards[0].number if shards else None
+        cause = f"at shard {shards[0].number}" if shards else _loading(worker)
         self._losses[cause] += 1
-        what = "while it loaded the encoder" if cause is None else f"at shard {cause}"
         name = self._names.get(worker, "a process")
         if self._losses[cause] == LOSSES:
             raise WorkersLost(
-                f"{LOSSES} processes ended {what}, the last on {name} ({reason}); look for a lack "
+                f"{LOSSES} processes ended {cause}, the last on {name} ({reason}); look for a lack "
                 "of memory (fewer --workers), then run the same command again"
             )
-        log(f"{name}: its process ended {what} ({reason}); another goes on")
+        log(f"{name}: its process ended {cause} ({reason}); another goes on")
         self._waiting.extendleft(reversed(shards))
         if self._waiting:
             self._workers.start(worker)
@@ -253,6 +254,10 @@ class _Extraction:
                 f"{ready.name} makes other tokens than {self._first.name}: the same weights, the "
                 "same kind of device and the same --precision must be everywhere"
             )
+
+
+def _loading(worker: int) -> str:
+    return f"while worker {worker} loaded the encoder"
 
 
 def _shards(writer: CacheWriter, limit: int | None) -> list[Shard]:

@@ -71,7 +71,8 @@ DEVICE = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PRECISION = Annotated[
     str,
     typer.Option(
-        help="Of the vision tower: fp32, bf16, fp16; auto is bf16 on a GPU and fp32 on a CPU."
+        help="Of the vision tower: fp32, bf16, fp16; auto is fp32 on a CPU, and on a GPU bf16, or "
+        "fp16 if it has no bf16."
     ),
 ]
 LIMIT = Annotated[

@@ -52,6 +52,11 @@ def joined() -> Iterator[None]:
         ray.shutdown()
 
 
+def settings_from_environment() -> dict[str, str]:
+    """Return the settings of this program that workers on other machines must have, too."""
+    return {name: value for name, value in os.environ.items() if name.startswith("AVCIL_")}
+
+
 def _check_address(address: str) -> None:
     """Raise OSError if HOST:PORT does not respond; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")

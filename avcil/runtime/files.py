@@ -8,6 +8,7 @@ advisory lock decides, so the file that a killed process leaves behind blocks no
 from __future__ import annotations
 
 import codecs
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,8 @@ import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+
+from avcil.errors import NoLocks
 
 
 def read_text(path: Path) -> str:
@@ -63,6 +66,9 @@ def sync_folder(folder: Path) -> None:
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
 class LockHeld(Exception):
     """Another running process holds the lock; the text names it."""
 
@@ -80,7 +86,8 @@ class FileLock:
 
         Raises:
             LockHeld: another running process holds it.
-            OSError: the file cannot be written, or its file system does not support locks.
+            NoLocks: its file system does not support locks.
+            OSError: the file cannot be written.
         """
         file = path.open("a+b")
         try:
@@ -89,8 +96,14 @@ class FileLock:
             holder = _holder(file)
             file.close()
             raise LockHeld(holder) from error
-        except OSError:
+        except OSError as error:
             file.close()
+            if error.errno in _NO_LOCKS:
+                raise NoLocks(
+                    f"{path.parent} is on a file system without file locks, which keep two "
+                    "processes from writing the same files: use another one, or mount this one "
+                    "with locks"
+                ) from error
             raise
         lock = cls(file)
         try:

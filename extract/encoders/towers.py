@@ -12,9 +12,9 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch.nn import functional
 from avcil.cache.schema import Encoding, Tokens
 from avcil.extract.encoders.base import Encoder, Media, Precision, Resizing
 from avcil.extract.encoders.batches import FrameBatches
+from avcil.runtime.device import multiplies_bf16
 
 
 class VisionTower(nn.Module):
@@ -78,15 +79,32 @@ class AudioTower(nn.Module):
 def exact() -> Iterator[None]:
     """Compute float32 in float32: TF32 is off by 1e-3.
 
-    It is cuDNN's default, and NVIDIA's containers turn it on for products of matrices as well.
+    TF32 is cuDNN's default, and NVIDIA's containers turn it on for products of matrices as well.
+    What was set before is restored, be it by PyTorch's older switches or by `fp32_precision`.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    cudnn, switches = torch.backends.cudnn, _fp32_switches()
+    with ExitStack() as restoring:
+        for operations in switches:
+            restoring.callback(setattr, operations, "fp32_precision", operations.fp32_precision)
+        # The older switches raise an error where the newer ones are set to what they cannot say.
+        with suppress(RuntimeError):
+            before = torch.get_float32_matmul_precision()
+            restoring.callback(torch.set_float32_matmul_precision, before)
+            torch.set_float32_matmul_precision("highest")
+        with suppress(RuntimeError):
+            restoring.callback(setattr, cudnn, "allow_tf32", cudnn.allow_tf32)
+            cudnn.allow_tf32 = False
+        for operations in switches:
+            operations.fp32_precision = "ieee"
+        yield
+
+
+def _fp32_switches() -> list[Any]:
+    """Return what has PyTorch's newer switch, from 2.9 on: matrix products, convolutions, RNNs."""
+    backends: Any = torch.backends
+    names = ("conv", "rnn")
+    found = [backends.cuda.matmul, *(getattr(backends.cudnn, name, None) for name in names)]
+    return [each for each in found if hasattr(each, "fp32_precision")]
 
 
 def reflected(waveforms: Tensor, hop: int) -> Tensor:
@@ -124,7 +142,8 @@ class Running:
     def on(cls, device: torch.device) -> Running:
         """Return what is fastest on a device at no loss that matters."""
         if device.type == "cuda":
-            return cls(precision="bf16", batch_frames=128, across_clips=True, compiled=True)
+            half: Literal["bf16", "fp16"] = "bf16" if multiplies_bf16(device) else "fp16"
+            return cls(precision=half, batch_frames=128, across_clips=True, compiled=True)
         return cls(precision="fp32", batch_frames=256, across_clips=False, compiled=False)
 
 

@@ -7,7 +7,7 @@ every machine must see at the same path, like the cache.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from avcil.incremental.launch.run import Job
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import Results
 from avcil.incremental.train.precision import compute_deterministically
-from avcil.runtime.cluster import joined
+from avcil.runtime.cluster import joined, settings_from_environment
 from avcil.runtime.device import choose_device
 from avcil.runtime.pool import Raised
 from avcil.runtime.progress import Bar, log
@@ -62,6 +62,20 @@ def _absolute(job: Job) -> Job:
     return replace(job, folder=RunFolder(job.folder.path.resolve()))
 
 
+def remote(function: Callable[..., object], gpus: float) -> Any:
+    """Return a function that Ray calls on one core, or on a GPU or a part of one."""
+    import ray
+
+    return ray.remote(
+        num_cpus=0 if gpus else 1,
+        num_gpus=gpus,
+        # A process that has used CUDA stays on its first GPU, so each call gets a new process.
+        max_calls=1 if gpus else 0,
+        max_retries=LOSSES,
+        runtime_env={"env_vars": settings_from_environment()},
+    )(function)
+
+
 class _Cluster:
     """A cluster that trains runs."""
 
@@ -78,11 +92,7 @@ class _Cluster:
             raise ConfigError("--device cuda: the Ray cluster has no GPU; leave --device out")
         on_gpu = there > 0 and device != "cpu"
         self._placement = ("cuda" if on_gpu else "cpu", per_gpu if on_gpu else 1)
-        self._train = ray.remote(_train).options(
-            num_cpus=0 if on_gpu else 1,
-            num_gpus=1 / per_gpu if on_gpu else 0,
-            max_retries=LOSSES,
-        )
+        self._train = remote(_train, 1 / per_gpu if on_gpu else 0)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Train all runs, and report each when it ends."""

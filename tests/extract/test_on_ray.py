@@ -7,8 +7,9 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,3 +123,66 @@ def test_more_gpus_than_the_cluster_has_are_refused() -> None:
 
         with pytest.raises(EngineError, match=r"--gpus 99: the Ray cluster has [0-9]+ GPUs"):
             Cluster.choose(gpus=99)
+
+
+@pytest.fixture
+def machines() -> Iterator[Callable[..., Any]]:
+    """Return what makes a cluster of pretended machines from the resources of each."""
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'avcil[ray]'")
+    from ray.cluster_utils import Cluster
+
+    clusters = []
+
+    def make(*resources: dict[str, int]) -> Any:
+        cluster = Cluster(initialize_head=True, head_node_args=resources[0])
+        clusters.append(cluster)
+        for each in resources[1:]:
+            cluster.add_node(**each)
+        ray.init(address=cluster.address, logging_level="warning")
+        return cluster
+
+    yield make
+    ray.shutdown()
+    for cluster in clusters:
+        cluster.shutdown()
+
+
+def test_a_gpu_gets_the_cores_of_its_own_machine(machines: Callable[..., Any]) -> None:
+    from avcil.extract.on_ray import Cluster
+
+    machines({"num_cpus": 64, "num_gpus": 0}, {"num_cpus": 8, "num_gpus": 2})
+    cluster = Cluster.choose()
+    assert (cluster.workers, cluster.cores, cluster.each) == (2, 4, 2)
+
+
+def test_a_machine_removed_in_the_middle_costs_nothing_but_time(
+    machines: Callable[..., Any], dataset: Dataset, tmp_path: Path
+) -> None:
+    from avcil.extract.on_ray import Actors, Cluster
+
+    pretended = machines({"num_cpus": 2, "num_gpus": 0}, {"num_cpus": 4, "num_gpus": 0})
+    cluster = Cluster.choose()
+    assert (cluster.workers, cluster.cores, cluster.each) == (2, 2, 1)
+    assert len(set(cluster.machines)) == 2, "each machine has a worker"
+    plan = Plan(
+        dataset=dataset,
+        encoder=EncoderChoice("tiny", tmp_path),
+        path=tmp_path / "c",
+        settings=SETTINGS,
+    )
+    removed = threading.Event()
+
+    def remove() -> None:
+        while len(open_files(plan.path).names(RECORDS)) < 2:
+            time.sleep(0.01)
+        pretended.remove_node(sorted(pretended.worker_nodes, key=str)[0], allow_graceful=False)
+        removed.set()
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    summary = coordinate(Actors(plan, cluster), plan.dataset, plan.path, plan.settings)
+    thread.join()
+    assert removed.is_set()
+    assert (summary.encoded, summary.failures) == (24, {})
+    extract(dataset, load_encoder("tiny", torch.device("cpu")), tmp_path / "local", SETTINGS)
+    assert_same_clips(plan.path, tmp_path / "local")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,7 +15,7 @@ from avcil.cache.schema import Tokens
 from avcil.extract.encoders import tiny
 from avcil.extract.encoders.base import Media
 from avcil.extract.encoders.batches import FrameBatches
-from avcil.extract.encoders.towers import Running, TowerEncoder, exact
+from avcil.extract.encoders.towers import Running, TowerEncoder
 from avcil.extract.errors import ExtractError
 
 CPU = torch.device("cpu")
@@ -119,21 +121,51 @@ def test_sounds_are_heard_in_fp32_at_any_precision(one_by_one: list[Tokens]) -> 
         assert np.array_equal(tokens.audio, expected.audio)
 
 
-def test_fp32_is_not_rounded_where_a_container_allows_it() -> None:
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("high")
-        with exact():
-            assert torch.get_float32_matmul_precision() == "highest"
-            assert not torch.backends.cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision(before)
+SET = {
+    "nothing": "pass",
+    "the older switch": "torch.set_float32_matmul_precision('high')",
+    "the newer switch": "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "another newer switch": "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
+    "all newer switches": "torch.backends.fp32_precision = 'tf32'",
+}
 
 
-def test_auto_is_fp32_on_a_cpu_and_half_on_a_gpu() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SET)
+def test_fp32_is_not_rounded_whatever_was_set_before(name: str) -> None:
+    """In a new process: once the newer switches were used, PyTorch forbids the older ones."""
+    code = f"""
+import torch
+from avcil.extract.encoders.towers import exact
+
+backends = torch.backends
+switches = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+
+def state():
+    found = [each.fp32_precision for each in switches]
+    for read in (torch.get_float32_matmul_precision, lambda: backends.cudnn.allow_tf32):
+        try:
+            found.append(read())
+        except RuntimeError:
+            found.append("mixed")
+    return found
+
+{SET[name]}
+before = state()
+with exact():
+    assert [each.fp32_precision for each in switches] == ["ieee"] * 3, state()
+assert state() == before, (before, state())
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_auto_is_fp32_on_a_cpu_and_what_a_gpu_has_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
     assert Running.on(CPU).precision == "fp32"
-    assert Running.on(torch.device("cuda")).precision == "bf16"
+    assert Running.on(torch.device("cuda")).precision == precision
 
 
 def test_how_to_run_cannot_change_between_clips() -> None:
