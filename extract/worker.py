@@ -18,7 +18,7 @@ from avcil.cache.schema import Failure, Tokens
 from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.decode.decoders import Decoded, Decoders, decoding_bytes
-from avcil.extract.encoders.base import Encoder, Media
+from avcil.extract.encoders.base import Encoder, Media, StreamingEncoder
 from avcil.extract.events import Encoded, Failed, Finished, Ready, Shard, ShardEvent
 from avcil.extract.plan import Plan, Settings
 from avcil.runtime.machine import cores
@@ -130,7 +130,12 @@ class Worker:
                 under_way.append((place, media.note))
                 yield media
 
-        stream = self._encoder.stream(readable())
+        clips, encoder = readable(), self._encoder
+        stream = (
+            encoder.stream(clips)
+            if isinstance(encoder, StreamingEncoder)
+            else (tokens for clip in clips for tokens in encoder.encode([clip]))
+        )
         while True:
             yield from fetch()  # here, so that failures are reported before a clip is encoded
             tokens = next(stream, None)

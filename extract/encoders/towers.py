@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avcil.cache.schema import Encoding, Tokens
-from avcil.extract.encoders.base import Encoder, Media, Precision, Resizing
+from avcil.extract.encoders.base import Media, Precision, Resizing, StreamingEncoder
 from avcil.extract.encoders.batches import FrameBatches
 
 
@@ -111,27 +110,37 @@ class Towers:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """How the towers are run."""
+    """How the towers run; the tokens depend on it only up to the rounding of the precision."""
 
-    precision: Literal["fp32", "bf16", "fp16"]
-    """Of the vision tower; the audio tower, a twentieth of the work, stays at fp32."""
     batch_frames: int
     across_clips: bool
-    """Fill batches with frames of several clips; else a clip's tokens owe its neighbours no bit."""
+    """Fill batches with frames of several clips; otherwise each clip is encoded by itself."""
     compiled: bool
 
     @classmethod
     def on(cls, device: torch.device) -> Running:
-        """Return what is fastest on a device at no loss that matters."""
+        """Return what is fastest on a device."""
         if device.type == "cuda":
-            return cls(precision="bf16", batch_frames=128, across_clips=True, compiled=True)
-        return cls(precision="fp32", batch_frames=256, across_clips=False, compiled=False)
+            return cls(batch_frames=128, across_clips=True, compiled=True)
+        return cls(batch_frames=256, across_clips=False, compiled=False)
 
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
-class TowerEncoder(Encoder):
+def precisions_on(device: torch.device) -> tuple[Precision, ...]:
+    """Return the precisions of the vision tower, the usual one of the device first.
+
+    The audio tower, a twentieth of the work, always computes in fp32.
+    """
+    return ("bf16", "fp32", "fp16") if device.type == "cuda" else ("fp32", "bf16", "fp16")
+
+
+class TowerEncoder(StreamingEncoder):
     """A vision and an audio tower as an encoder of clips."""
 
     def __init__(
@@ -141,29 +150,20 @@ class TowerEncoder(Encoder):
         self._weights = weights_digest(vision, audio)
         self.vision = vision.eval().requires_grad_(False).to(device)
         self.audio = audio.eval().requires_grad_(False).to(device)
+        self.precisions = precisions_on(device)
+        self.precision = self.precisions[0]
         self.running = Running.on(device)
         self._batches: FrameBatches | None = None
 
     @property
     def sample_rate(self) -> int:
-        """Samples a second that the audio tower hears."""
+        """Samples per second of the audio tower's input."""
         return self._towers.sample_rate
 
     @property
     def resizing(self) -> Resizing:
         """Size of a frame; the official path resizes with antialiasing, too."""
         return Resizing(self.vision.size, self.vision.size, "bicubic")
-
-    def set_precision(self, precision: Precision) -> None:
-        """Choose the precision of the vision tower; auto is that of the device."""
-        chosen = Running.on(self._device).precision if precision == "auto" else precision
-        self.run_as(replace(self.running, precision=chosen))
-
-    def run_as(self, running: Running) -> None:
-        """Choose how to run, before the first clip."""
-        if self._batches is not None and running != self.running:
-            raise RuntimeError("how the towers are run is chosen before the first clip")
-        self.running = running
 
     def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
         """Describe the tokens; the fingerprint covers weights, sizes, rates and precision."""
@@ -175,14 +175,12 @@ class TowerEncoder(Encoder):
             "seconds": float(seconds),
             "visual_rate_hz": float(visual_rate_hz),
         }
-        if (
-            self.running.precision != "fp32"
-        ):  # fp32 has no entry: so it was before there was a choice
-            settings["precision"] = self.running.precision
+        if self.precision != "fp32":  # early caches were fp32 and have no such entry
+            settings["precision"] = self.precision
         return Encoding(
             encoder=self._towers.name,
             fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
-            precision=self.running.precision,
+            precision=self.precision,
             random_weights=self._towers.random_weights,
             visual_tokens=max(1, round(seconds * visual_rate_hz)),
             visual_width=self.vision.width,
@@ -194,17 +192,14 @@ class TowerEncoder(Encoder):
             unit_norm=("visual",),
         )
 
-    def encode(self, clips: Sequence[Media]) -> list[Tokens]:
-        """Return the tokens of each clip, in order."""
-        return list(self.stream(clips))
-
     @torch.inference_mode()
     def stream(self, clips: Iterable[Media]) -> Iterator[Tokens]:
-        """Give the tokens of each clip, in order; on a GPU a clip is computed while one is copied.
+        """Yield the tokens of each clip, in order; a GPU computes one clip while it copies another.
 
-        Sounds go one by one: a batch of several lengths would need padding, which changes the
-        last tokens of the shorter ones.
+        Sounds are encoded one by one: a batch of several lengths would need padding, which changes
+        the last tokens of the shorter ones.
         """
+        self.started = True
         batches = self._batches = self._batches or self._prepared()
         batches.clear()
         encoded: deque[_Encoded] = deque()
@@ -222,14 +217,13 @@ class TowerEncoder(Encoder):
         yield from (copy.tokens() for copy in copied)
 
     def _prepared(self) -> FrameBatches:
-        running = self.running
-        self.vision.model.to(DTYPES[running.precision])
+        self.vision.model.to(DTYPES[self.precision])
         return FrameBatches(
             self.vision,
             self._device,
-            size=running.batch_frames,
-            pad=running.across_clips,
-            compiled=running.compiled,
+            size=self.running.batch_frames,
+            pad=self.running.across_clips,
+            compiled=self.running.compiled,
         )
 
     def _begun(self, clip: Media, batches: FrameBatches) -> _Encoded:

@@ -28,7 +28,7 @@ from avcil.extract.decode.decoders import Decoders
 from avcil.extract.decode.media import Sampling
 from avcil.extract.demo import CLASSES, DemoClip, draw_clip
 from avcil.extract.demo.mp4 import write_mp4
-from avcil.extract.encoders.base import Encoder, Media
+from avcil.extract.encoders.base import Encoder, Media, StreamingEncoder
 from avcil.extract.errors import NoRoom, TooManyFailures
 from avcil.extract.events import Encoded, Finished, Shard
 from avcil.extract.pipeline import extract
@@ -181,16 +181,21 @@ def test_tokens_that_are_not_finite_are_a_failure(few: Dataset, tmp_path: Path) 
 def test_clips_that_fail_stay_in_their_rows_among_others_that_are_encoded_together(
     few: Dataset, tmp_path: Path
 ) -> None:
-    class Late(MeanEncoder):
+    class Late(StreamingEncoder):
         """Gives tokens of a clip when it has taken two more, as a GPU's batches do."""
+
+        mean, sample_rate, resizing = MeanEncoder(), 16_000, None
+
+        def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
+            return self.mean.encoding(seconds=seconds, visual_rate_hz=visual_rate_hz)
 
         def stream(self, clips: Iterable[Media]) -> Iterator[Tokens]:
             waiting = deque[Media]()
             for clip in clips:
                 waiting.append(clip)
                 if len(waiting) > 2:
-                    yield from self.encode([waiting.popleft()])
-            yield from self.encode(list(waiting))
+                    yield from self.mean.encode([waiting.popleft()])
+            yield from self.mean.encode(list(waiting))
 
     clips = [
         Clip(clip.id, clip.path if row not in (1, 5, 9) else tmp_path / "gone.mp4", *rest)

@@ -13,11 +13,11 @@ from avcil.cache.schema import Tokens
 from avcil.extract.encoders import tiny
 from avcil.extract.encoders.base import Media
 from avcil.extract.encoders.batches import FrameBatches
-from avcil.extract.encoders.towers import Running, TowerEncoder, exact
+from avcil.extract.encoders.towers import Running, TowerEncoder, exact, precisions_on
 from avcil.extract.errors import ExtractError
 
 CPU = torch.device("cpu")
-FAST = Running(precision="fp32", batch_frames=8, across_clips=True, compiled=False)
+FAST = Running(batch_frames=8, across_clips=True, compiled=False)
 
 
 def media(seed: int, frames: int = 5) -> Media:
@@ -36,7 +36,7 @@ def encoder(running: Running | None = None) -> TowerEncoder:
     made = tiny.load(CPU)
     assert isinstance(made, TowerEncoder)
     if running:
-        made.run_as(running)
+        made.running = running
     return made
 
 
@@ -61,7 +61,7 @@ def one_by_one() -> list[Tokens]:
 def test_batches_across_clips_give_the_tokens_of_clips_by_themselves(
     one_by_one: list[Tokens], batch: int
 ) -> None:
-    fast = encoder(Running(precision="fp32", batch_frames=batch, across_clips=True, compiled=False))
+    fast = encoder(Running(batch_frames=batch, across_clips=True, compiled=False))
     tokens = fast.encode(CLIPS)
     # Half of float16's last digit at the size of the largest audio token, and that is all.
     largest = max(np.abs(each.audio).max() for each in one_by_one)
@@ -132,13 +132,14 @@ def test_fp32_is_not_rounded_where_a_container_allows_it() -> None:
 
 
 def test_auto_is_fp32_on_a_cpu_and_half_on_a_gpu() -> None:
-    assert Running.on(CPU).precision == "fp32"
-    assert Running.on(torch.device("cuda")).precision == "bf16"
+    assert precisions_on(CPU)[0] == encoder().precision == "fp32"
+    assert precisions_on(torch.device("cuda"))[0] == "bf16"
 
 
-def test_how_to_run_cannot_change_between_clips() -> None:
+def test_the_precision_cannot_change_between_clips() -> None:
     started = encoder()
     started.encode(CLIPS[:1])
+    started.set_precision("auto")
     with pytest.raises(RuntimeError, match=r"before the first clip"):
         started.set_precision("bf16")
 
@@ -195,7 +196,7 @@ def test_compiled_blocks_share_one_graph_and_give_the_same_tokens(
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", lambda block: real(block, backend=count))
-    fast = encoder(Running(precision="fp32", batch_frames=8, across_clips=True, compiled=True))
+    fast = encoder(Running(batch_frames=8, across_clips=True, compiled=True))
     assert worst(fast.encode(CLIPS), one_by_one) < 1e-2
     assert len(graphs) == 1
 
@@ -210,7 +211,7 @@ def test_a_tower_that_cannot_be_compiled_runs_without(
             raise RuntimeError("Failed to find\nC compiler")
 
     monkeypatch.setattr(torch, "compile", lambda _: Uncompilable())
-    fast = encoder(Running(precision="fp32", batch_frames=8, across_clips=True, compiled=True))
+    fast = encoder(Running(batch_frames=8, across_clips=True, compiled=True))
     assert worst(fast.encode(CLIPS), one_by_one) < 1e-2
     told = capsys.readouterr().err
     assert (

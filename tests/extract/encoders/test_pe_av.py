@@ -178,7 +178,7 @@ def test_a_fingerprint_changes_with_length_and_rate(encoder: Encoder) -> None:
 
 def test_another_precision_is_refused_and_not_ignored(encoder: Encoder) -> None:
     encoder.set_precision("auto")
-    with pytest.raises(EncoderError, match=r"in fp32 alone, not in bf16"):
+    with pytest.raises(EncoderError, match=r"in fp32 only, not in bf16"):
         encoder.set_precision("bf16")
 
 
