@@ -1,7 +1,7 @@
-"""The two towers that see and hear: PE-Core's vision transformer and the DAC-VAE audio encoder.
+"""The two towers: PE-Core's vision transformer and the DAC-VAE audio encoder.
 
-Both are other libraries' classes with nothing added but what goes in and what comes out, so that
-released weights load into them and a small random copy (`tiny`) takes the same path.
+Both wrap classes of other libraries and only prepare their inputs and outputs, so that released
+weights load into them, and the small random `tiny` runs the same code.
 
 Shapes: B clips; F frames of size x size pixels; S samples; T tokens; D channels.
 """
@@ -27,7 +27,7 @@ from avcil.extract.encoders.batches import FrameBatches
 
 
 class VisionTower(nn.Module):
-    """A frame becomes one vector of norm 1: timm's PE-Core with its pooling and projection."""
+    """Encodes a frame as one vector of norm 1: timm's PE-Core with its pooling and projection."""
 
     def __init__(self, model: nn.Module, size: int, width: int) -> None:
         super().__init__()
@@ -40,8 +40,8 @@ class VisionTower(nn.Module):
     def vectors(self, images: Tensor) -> Tensor:
         """Map images [F, 3, size, size] to unit vectors [F, D] in float32."""
         with exact():
-            seen = self.model(images.to(next(self.model.parameters()).dtype))
-        return functional.normalize(seen.float(), dim=-1)
+            visual = self.model(images.to(next(self.model.parameters()).dtype))
+        return functional.normalize(visual.float(), dim=-1)
 
     def images(self, frames: Tensor) -> Tensor:
         """Map uint8 frames [F, size, size, 3] to images [F, 3, size, size] in -1..1."""
@@ -54,7 +54,7 @@ class VisionTower(nn.Module):
 
 
 class AudioTower(nn.Module):
-    """Every `hop` samples become one vector: transformers' DAC encoder and a projection."""
+    """Encodes every `hop` samples as one vector: transformers' DAC encoder and a projection."""
 
     def __init__(self, encoder: nn.Module, projection: nn.Conv1d, hop: int) -> None:
         super().__init__()
@@ -75,9 +75,9 @@ class AudioTower(nn.Module):
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Compute float32 in float32: TF32 is off by 1e-3.
+    """Compute in float32 and not in TF32, whose errors are 1e-3.
 
-    It is cuDNN's default, and NVIDIA's containers turn it on for products of matrices as well.
+    TF32 is cuDNN's default, and NVIDIA's containers turn it on for matrix products as well.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -89,9 +89,9 @@ def exact() -> Iterator[None]:
 
 
 def reflected(waveforms: Tensor, hop: int) -> Tensor:
-    """Reflect at the end up to a multiple of the hop; [B, S] -> [B, S']."""
+    """Pad with a reflection of the end to a multiple of the hop; [B, S] -> [B, S']."""
     missing = -waveforms.shape[-1] % hop
-    # A reflection needs more samples than it adds; what is shorter is silence first.
+    # A reflection needs more samples than it adds; shorter sounds are first padded with silence.
     silence = max(0, missing + 1 - waveforms.shape[-1])
     if silence:
         waveforms = functional.pad(waveforms, (0, silence))
@@ -101,7 +101,7 @@ def reflected(waveforms: Tensor, hop: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Towers:
-    """What is fixed about a pair of towers besides their weights."""
+    """Properties of a pair of towers besides their weights."""
 
     name: str
     sample_rate: int
@@ -200,23 +200,23 @@ class TowerEncoder(StreamingEncoder):
         the last tokens of the shorter ones.
         """
         self.started = True
-        batches = self._batches = self._batches or self._prepared()
+        batches = self._batches = self._batches or self._prepare()
         batches.clear()
         encoded: deque[_Encoded] = deque()
         copied: deque[_Copied] = deque()
         for clip in clips:
-            encoded.append(self._begun(clip, batches))
+            encoded.append(self._begin(clip, batches))
             if not self.running.across_clips:
                 batches.flush()
             copied.extend(self._copied(encoded, batches))
-            del clip  # frees its memory before the next is asked for
+            del clip  # frees its memory before the next one is requested
             while len(copied) > self.running.across_clips:
                 yield copied.popleft().tokens()
         batches.flush()
         copied.extend(self._copied(encoded, batches))
         yield from (copy.tokens() for copy in copied)
 
-    def _prepared(self) -> FrameBatches:
+    def _prepare(self) -> FrameBatches:
         self.vision.model.to(DTYPES[self.precision])
         return FrameBatches(
             self.vision,
@@ -226,34 +226,34 @@ class TowerEncoder(StreamingEncoder):
             compiled=self.running.compiled,
         )
 
-    def _begun(self, clip: Media, batches: FrameBatches) -> _Encoded:
+    def _begin(self, clip: Media, batches: FrameBatches) -> _Encoded:
         batches.add(torch.from_numpy(clip.frames))
         waveform = torch.from_numpy(clip.waveform)[None]
-        heard = batches.spare(lambda: self.audio(batches.moved(waveform)))
-        # A copy: the index lies in the same memory as the frames and would keep them.
-        return _Encoded(clip.frame_index.copy(), len(clip.frames), heard[0])
+        audio = batches.retry_smaller(lambda: self.audio(batches.to_device(waveform)))
+        # A copy, because the index shares its memory with the frames.
+        return _Encoded(clip.frame_index.copy(), len(clip.frames), audio[0])
 
     def _copied(self, encoded: deque[_Encoded], batches: FrameBatches) -> Iterator[_Copied]:
-        """Begin to copy the clips whose last frame has been in a batch."""
-        while encoded and (seen := batches.take(encoded[0].frames)) is not None:
+        """Start to copy the clips whose frames are all computed."""
+        while encoded and (visual := batches.take(encoded[0].frames)) is not None:
             clip = encoded.popleft()
-            # What a cache holds anyway; on a CPU nothing is gained by it.
+            # The usual type of a cache; smaller to copy from a GPU.
             dtype = torch.float16 if self.running.across_clips else torch.float32
-            both = torch.cat([seen.flatten(), clip.heard.flatten()]).to(dtype)
-            yield _Copied(clip, seen.shape[1], both)
+            both = torch.cat([visual.flatten(), clip.audio.flatten()]).to(dtype)
+            yield _Copied(clip, visual.shape[1], both)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Encoded:
-    """A clip whose frames are on their way through the vision tower."""
+    """A clip whose sound is encoded, and whose frames are in batches."""
 
     index: NDArray[np.int64]
     frames: int
-    heard: Tensor  # [Ta, D]
+    audio: Tensor  # [Ta, D]
 
 
 class _Copied:
-    """The tokens of a clip on their way back from the device, in one copy."""
+    """The tokens of a clip, copied from the device at once."""
 
     def __init__(self, clip: _Encoded, width: int, both: Tensor) -> None:
         self._clip, self._width = clip, width
@@ -267,9 +267,9 @@ class _Copied:
         if self._done:
             self._done.synchronize()
         numbers, clip = self._host.numpy(), self._clip
-        seen, heard = np.split(numbers, [clip.frames * self._width])
-        visual = seen.reshape(clip.frames, self._width)[clip.index]
-        return Tokens(visual=visual, audio=heard.reshape(tuple(clip.heard.shape)).copy())
+        frames, audio = np.split(numbers, [clip.frames * self._width])
+        visual = frames.reshape(clip.frames, self._width)[clip.index]
+        return Tokens(visual=visual, audio=audio.reshape(tuple(clip.audio.shape)).copy())
 
 
 def weights_digest(*modules: nn.Module) -> str:

@@ -149,7 +149,7 @@ def test_a_process_killed_in_the_middle_costs_nothing_but_time(
     thread = when_written(plan.path, 1, lambda: os.kill(workers.pid(0) or 0, signal.SIGKILL))
     summary = run(workers, plan)
     thread.join()
-    assert "SIGKILL); another goes on" in capsys.readouterr().err
+    assert "SIGKILL); another one continues" in capsys.readouterr().err
     assert not list((tmp_path / "c").rglob("*.partial"))
     assert summary.failures == {}
     assert_same_clips(plan.path, local)
@@ -260,9 +260,9 @@ def test_processes_that_end_again_and_again_end_the_run(dataset: Dataset, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--gpus 99", "--gpus 99: [0-9]+ CUDA devices are here; give a lower number"),
-        ("--gpus 2 --device cpu", "--device cpu is one device: leave it out beside --gpus"),
-        ("--engine ray --limit 5", "a trial runs on one device"),
+        ("--gpus 99", "--gpus 99: this machine has [0-9]+ CUDA devices; give a lower number"),
+        ("--gpus 2 --device cpu", "--device cpu is a single device: leave it out with --gpus"),
+        ("--engine ray --limit 5", "--limit runs a trial on one device"),
     ],
 )
 def test_devices_that_cannot_be_had_are_an_error_before_anything_else(

@@ -100,7 +100,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
         workers = Actors(plan, Cluster.choose(workers=2))
         summary = coordinate(workers, plan.dataset, plan.path, plan.settings)
         thread.join()
-    assert "another goes on" in capsys.readouterr().err
+    assert "another one continues" in capsys.readouterr().err
     assert killed
     assert (summary.encoded, summary.failures) == (24, {})
     extract(dataset, load_encoder("tiny", torch.device("cpu")), tmp_path / "local", SETTINGS)

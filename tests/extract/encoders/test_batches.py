@@ -176,12 +176,14 @@ def test_when_memory_is_out_batches_are_halved_and_no_frame_is_lost(
     assert tower.batches[:4] == [16, 8, 4, 4]
     assert set(tower.batches[2:]) == {4}
     told = capsys.readouterr().err.splitlines()
-    assert told == [f"out of memory on cpu: going on with {size} frames a batch" for size in (8, 4)]
+    assert told == [
+        f"out of memory on cpu: continuing with {size} frames per batch" for size in (8, 4)
+    ]
 
 
 def test_without_memory_for_one_frame_the_error_says_what_to_do() -> None:
     run = batches(Small(room=0), 4)
-    with pytest.raises(ExtractError, match=r"even for one frame at a time: stop what else uses it"):
+    with pytest.raises(ExtractError, match=r"even for one frame at a time: stop other programs"):
         run.add(torch.from_numpy(media(0, 4).frames))
 
 
@@ -215,7 +217,10 @@ def test_a_tower_that_cannot_be_compiled_runs_without(
     assert worst(fast.encode(CLIPS), one_by_one) < 1e-2
     told = capsys.readouterr().err
     assert (
-        told.count("cannot be compiled and runs without, slower (Failed to find C compiler)") == 1
+        told.count(
+            "cannot be compiled and runs uncompiled, which is slower (Failed to find C compiler)"
+        )
+        == 1
     )
 
 

@@ -268,7 +268,9 @@ def test_tensors_that_do_not_fit_are_named_and_never_drawn_at_random(
     del tensors["audio_model.audio_encoder.output.weight"]
     tensors["audio_model.audio_encoder.more.weight"] = torch.zeros(3)
     copied(release, tmp_path, tensors)
-    message = r"PE-AV encoder of sound do not fit, 2 tensors: missing output\.weight; surplus more"
+    message = (
+        r"PE-AV encoder of sound do not fit, 2 tensors: missing output\.weight; unexpected more"
+    )
     with pytest.raises(EncoderError, match=message):
         load_encoder(str(tmp_path), CPU)
 

@@ -131,7 +131,7 @@ def test_a_signal_ends_a_run_within_an_epoch_and_loses_no_step(
                 train(toy_store, asked, tmp_path / "cut")
         state = RunFolder.of(tmp_path / "cut", asked[0]).path / "state.pt"
         assert state.exists()
-        assert "the same command goes on from there" in capsys.readouterr().err
+        assert "run the same command again to resume" in capsys.readouterr().err
     (cut,) = train(toy_store, asked, tmp_path / "cut")
     assert leavings(cut) == leavings(whole)
     assert not state.exists()
