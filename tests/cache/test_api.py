@@ -141,7 +141,7 @@ def test_verify_names_shard_clip_and_damage_and_repairs(cache: Path, store: Feat
     assert f"shard 1, visual: its checksum differs: {ids[8]} (row 8)\n" in shown.output
     assert f"shard 3, audio: the file is gone: {ids[24]} (row 24)" in shown.output
     assert "and 3 more" in shown.output
-    assert "9 damaged; --repair marks them" in shown.output
+    assert "9 damaged; run again with --repair" in shown.output
     shown = run("verify", "--cache", cache, "--repair")
     assert shown.exit_code == 0
     assert "run `avcil extract` again" in shown.output
