@@ -1,7 +1,7 @@
 """The command `avcil`: its subcommands, and how errors are shown.
 
 Exit status: 0 done, 1 an error that the user can fix, 2 wrong usage, 3 finished but some clips
-failed, 4 a trial is done, 130 interrupted.
+failed, 4 a trial run ended, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
-"""The root of every error that a user can cause or mend.
+"""The base class of all errors that a user can cause and fix.
 
     AvcilError
     ├── CacheError        avcil.cache.errors: tokens on disk
     ├── ExtractError      avcil.extract.errors: media, encoders, datasets
     ├── TrainError        avcil.incremental.errors: configuration, training, run folders, reports
-    ├── NoCluster         avcil.runtime.cluster: Ray is not installed, or does not answer
+    ├── NoCluster         avcil.runtime.cluster: Ray is not installed, or no cluster responds
     ├── NoLocks           a file system without file locks
-    └── DeviceError       a device that is unknown or not here
+    └── DeviceError       an unknown or missing device
 
 The command prints such an error as one line and exits with status 1; any other exception is a
-defect of ours and shows its traceback.
+bug and shows its traceback.
 """
 
 
 class AvcilError(Exception):
-    """Something the user can mend; the text says what is wrong, where, and what to do."""
+    """An error that the user can fix; the message says what is wrong, where, and what to do."""
 
 
 class DeviceError(AvcilError, ValueError):

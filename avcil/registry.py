@@ -49,7 +49,7 @@ class Registry(Generic[T]):
         return len(self.built_in)
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether a name can be looked up; nothing is imported."""
+        """Return whether a name can be looked up; imports nothing."""
         return (
             name in self.built_in
             or any(plugin.name == name for plugin in self._plugins())
@@ -66,7 +66,7 @@ class Registry(Generic[T]):
         """Return the thing of this name.
 
         Raises:
-            AvcilError: of the type `error`: there is none, or its plug-in is broken.
+            AvcilError: of type `error`: the name is unknown, or its plug-in is broken.
         """
         plugins = [plugin for plugin in self._plugins() if plugin.name == name]
         rivals = [f"the package {_package(plugin)}" for plugin in plugins]
@@ -94,10 +94,10 @@ class Registry(Generic[T]):
         return _installed(self.group, tuple(sys.path)) if self.group else ()
 
     def _load(self, plugin: EntryPoint, origin: str) -> T:
-        """Import a plug-in and check what it is."""
+        """Import a plug-in and check that it can be used."""
         try:
             thing = plugin.load()
-        except (Exception, SystemExit) as error:  # a foreign module may raise anything
+        except (Exception, SystemExit) as error:  # third-party code may raise anything
             raise self.error(
                 f"{self.kind} {plugin.name!r} ({origin}) cannot be imported: "
                 f"{type(error).__name__}: {error}"

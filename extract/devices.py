@@ -41,14 +41,14 @@ class ThisProcess(Workers):
         self._events = self._worker.encode(shards, writer)
 
     def wait(self) -> list[tuple[int, Event]]:
-        """Encode until something can be reported; errors of the encoder and the writer are raised.
+        """Encode until there is an event; raises the errors of the encoder and the writer.
 
         See Workers.
         """
         return [(0, next(self._events, Idle()))]
 
     def close(self) -> None:
-        """See Workers; what is encoded is written first."""
+        """See Workers; shards that are encoded are written first."""
         self._events.close()
         self._worker.close()
 
@@ -57,10 +57,10 @@ class Processes(Workers):
     """Processes of this machine, one for each device."""
 
     def __init__(self, plan: Plan, devices: Sequence[str]) -> None:
-        """Describe the processes; none is started.
+        """Configure the processes, without starting them.
 
         Args:
-            plan: what to do.
+            plan: what to extract, and how.
             devices: one for each process, such as "cuda:0"; "cpu" may occur several times.
         """
         self.size = len(devices)
@@ -98,7 +98,7 @@ class Processes(Workers):
                 return Lost(how)
             case Raised(AvcilError() as error):
                 return Broken(error)
-            case Raised(error, trace):  # a defect; the device may be unusable in that process
+            case Raised(error, trace):  # a bug; the device may be unusable in that process
                 self._pool.kill(report.worker)
                 log(trace)
                 return Lost(f"{type(error).__name__}: {error}")
@@ -114,7 +114,7 @@ class Processes(Workers):
 
 
 class _Served:
-    """A worker in its process; the first task, None, is to get ready."""
+    """A worker in its process; its first task, None, returns its `Ready` event."""
 
     def __init__(self, plan: Plan, device: str, name: str, processes: int) -> None:
         import torch
@@ -131,25 +131,25 @@ class _Served:
 
 
 def check_engine(engine: Engine, gpus: int | None, device: str, limit: int | None) -> None:
-    """Refuse options that do not go together, and GPUs that are not here.
+    """Check that the options can be combined, and that the GPUs exist.
 
     Raises:
-        EngineError: saying which.
+        EngineError: they cannot, or there are fewer GPUs.
     """
     if is_alone(engine, gpus):
         return
     if device != "auto":
         raise EngineError(
-            f"--device {device} is one device: leave it out beside --gpus and --engine"
+            f"--device {device} is a single device: leave it out with --gpus or --engine"
         )
     if limit is not None:
-        raise EngineError("a trial runs on one device: leave out --gpus and --engine with --limit")
+        raise EngineError("--limit runs a trial on one device: leave out --gpus and --engine")
     if engine == "local":
         _cuda_devices(gpus or 1)
 
 
 def is_alone(engine: Engine, gpus: int | None) -> bool:
-    """Tell whether this process encodes, and no other."""
+    """Return whether this process encodes everything itself."""
     return engine == "local" and gpus is None
 
 
@@ -157,13 +157,13 @@ def is_alone(engine: Engine, gpus: int | None) -> bool:
 def several(
     plan: Plan, engine: Engine, gpus: int | None, *, workers: int | None
 ) -> Iterator[Workers]:
-    """Give workers in several processes, here or on a Ray cluster that is joined meanwhile.
+    """Yield workers in several processes, on this machine or on a Ray cluster, which is joined.
 
     Args:
-        plan: what to do.
-        engine: where.
-        gpus: how many to use.
-        workers: decoding processes for each; left out, as many as its share of the cores.
+        plan: what to extract, and how.
+        engine: where to run.
+        gpus: number of GPUs.
+        workers: decoding processes for each GPU; None chooses its share of the cores.
 
     Raises:
         EngineError: there are fewer GPUs.
@@ -185,7 +185,7 @@ def several(
 
 
 def _shared(plan: Plan, workers: int, processes: int) -> Plan:
-    """Let each of so many processes on a machine have its share of it."""
+    """Divide the cores and the memory of a machine between the processes on it."""
     settings = replace(plan.settings, workers=max(1, workers), processes=processes)
     return replace(plan, settings=settings)
 
@@ -196,7 +196,7 @@ def _cuda_devices(count: int) -> list[str]:
     here = torch.cuda.device_count()
     if count > here:
         raise EngineError(
-            f"--gpus {count}: {here} CUDA devices are here; give a lower number, or leave --gpus "
-            "out to encode on one device, the CPU where there is no other"
+            f"--gpus {count}: this machine has {here} CUDA devices; give a lower number, or leave "
+            "out --gpus to encode on one device (the CPU if there is no GPU)"
         )
     return [f"cuda:{number}" for number in range(count)]

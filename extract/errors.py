@@ -3,18 +3,18 @@
 ExtractError(AvcilError)
 ├── DatasetError(ValueError)        unknown data set, or its files are missing or wrong
 ├── EncoderError(ValueError)        an unknown encoder, or weights that are missing or wrong
-├── MediaError(ValueError)          one clip cannot be decoded; costs that clip only
+├── MediaError(ValueError)          one clip cannot be decoded; the others are not affected
 ├── NoRoom(OSError)                 the tokens that are still to be written do not fit on the disk
-├── TooManyFailures(RuntimeError)   so many clips failed that something else must be wrong
-├── EngineError(RuntimeError)       the GPUs or the cluster asked for are not there
-└── WorkersLost(RuntimeError)       processes that encode end again and again
+├── TooManyFailures(RuntimeError)   more clips failed than allowed
+├── EngineError(RuntimeError)       the requested GPUs or cluster do not exist
+└── WorkersLost(RuntimeError)       encoding processes died repeatedly
 """
 
 from avcil.errors import AvcilError
 
 
 class ExtractError(AvcilError):
-    """Extraction cannot start or go on."""
+    """Extraction cannot start or continue."""
 
 
 class DatasetError(ExtractError, ValueError):
@@ -26,7 +26,7 @@ class EncoderError(ExtractError, ValueError):
 
 
 class MediaError(ExtractError, ValueError):
-    """A clip cannot be decoded; the text is the reason that the cache records."""
+    """A clip cannot be decoded; the cache records the message as the reason."""
 
 
 class NoRoom(ExtractError, OSError):
@@ -34,12 +34,12 @@ class NoRoom(ExtractError, OSError):
 
 
 class TooManyFailures(ExtractError, RuntimeError):
-    """So many clips failed that something else must be wrong."""
+    """More clips failed than allowed."""
 
 
 class EngineError(ExtractError, RuntimeError):
-    """The GPUs or the cluster that were asked for are not there."""
+    """The requested GPUs or cluster do not exist."""
 
 
 class WorkersLost(ExtractError, RuntimeError):
-    """Processes that encode end again and again."""
+    """Encoding processes died repeatedly."""

@@ -1,8 +1,8 @@
-"""What workers report while they encode the shards of a cache, and where the reports come from.
+"""Events that workers report while they encode the shards of a cache, and the workers' interface.
 
-A worker has one device. It encodes the clips of the shards that it is given and writes each shard
-by itself. It may die at any time: a shard that it has not reported as finished is given to another
-worker, and writing a shard twice does no harm.
+A worker has one device. It encodes the clips of the given shards and writes each shard itself. It
+may die at any time: shards that it has not reported as finished are given to another worker, and
+writing a shard twice does no harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Shard:
 
     number: int
     clips: int
-    """How many clips to encode; a shard of which this leaves some is not written (a trial)."""
+    """How many clips to encode; in a trial, maybe not all. Then the shard is not written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A shard is written, or as many of its clips are encoded as were asked for."""
+    """A shard is written, or the requested number of its clips is encoded."""
 
     shard: int
 
@@ -64,14 +64,14 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The worker cannot go on, for a reason that the user can remove."""
+    """The worker cannot continue, because of an error that the user can fix."""
 
     error: AvcilError
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker is gone."""
+    """The worker has died."""
 
     reason: str
 
@@ -81,28 +81,28 @@ Event = Ready | ShardEvent | Idle | Broken | Lost
 
 
 class Workers(ABC):
-    """Workers by number, from 0: in this process, in others, or on other machines."""
+    """Workers, numbered from 0: in this process, in others, or on other machines."""
 
     size: int
 
     @abstractmethod
     def start(self, worker: int) -> None:
-        """Start a worker, or another one in its place; it reports that it is ready."""
+        """Start a worker, or replace it by a new one; it reports `Ready`."""
 
     @abstractmethod
     def give(self, worker: int, shards: Sequence[Shard], writer: CacheWriter) -> None:
         """Give shards to a worker that is ready or idle.
 
         Args:
-            worker: which.
+            worker: its number.
             shards: what to encode, in this order.
-            writer: the open cache; a worker in another process joins it by its path.
+            writer: the open cache; workers in other processes open it by its path.
         """
 
     @abstractmethod
     def wait(self) -> list[tuple[int, Event]]:
-        """Wait until workers report something; after `Lost` a worker reports nothing."""
+        """Wait for events; after `Lost` a worker reports nothing more."""
 
     @abstractmethod
     def close(self) -> None:
-        """End all workers at once, whatever they do."""
+        """End all workers immediately."""

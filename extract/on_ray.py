@@ -1,7 +1,7 @@
 """Workers on a Ray cluster, one for each GPU; without a cluster, on this machine.
 
-Ray places the workers and carries their reports. They share no state: what is written is in the
-cache, which every machine sees at the same path or URL.
+Ray places the workers and delivers their events. They share only the cache, which every machine
+sees at the same path or URL.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Cluster:
         """Choose from the cluster that this process has joined.
 
         Args:
-            gpus: how many to use; left out, all of the cluster.
-            workers: processes where the cluster has no GPU; left out, one on each machine.
+            gpus: number of GPUs; None uses all of the cluster.
+            workers: processes if the cluster has no GPU; None starts one on each machine.
 
         Raises:
             EngineError: the cluster has fewer GPUs.
@@ -59,7 +59,7 @@ class Cluster:
         if gpus is not None and gpus > len(with_gpus):
             raise EngineError(
                 f"--gpus {gpus}: the Ray cluster has {len(with_gpus)} GPUs; give a lower number, "
-                "or leave --gpus out to use what it has"
+                "or leave out --gpus to use all"
             )
         if with_gpus:
             at = Counter(with_gpus)  # any of them, since Ray chooses a free GPU
@@ -77,7 +77,7 @@ class Cluster:
 
 
 class Actors(Workers):
-    """Workers as actors, whose reports are streams."""
+    """Workers as actors, whose events are streamed."""
 
     def __init__(self, plan: Plan, cluster: Cluster) -> None:
         self.size = cluster.workers
@@ -112,9 +112,9 @@ class Actors(Workers):
     def _receive(self, worker: int) -> Event:
         try:
             event: Event = ray.get(next(self._streams[worker]))
-        except RayTaskError as error:  # a defect of ours, whose traceback should be seen
+        except RayTaskError as error:  # a bug, whose traceback should be seen
             return self._lost(worker, str(error))
-        except RayError as error:  # whatever ended it: out of memory is no RayActorError
+        except RayError as error:  # not only RayActorError: running out of memory is none
             return self._lost(worker, (str(error).strip() or type(error).__name__).splitlines()[0])
         if isinstance(event, Ready | Idle | Broken):
             del self._streams[worker]

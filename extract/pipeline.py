@@ -1,4 +1,4 @@
-"""Coordinate an extraction, from files to a cache; it goes on where an earlier run was stopped.
+"""Coordinate an extraction, from files to a cache; resume where an earlier run stopped.
 
 One loop serves all workers, whether they are this process, several processes or actors on a Ray
 cluster: it hands out shards, counts clips, and replaces workers that are lost.
@@ -35,10 +35,10 @@ from avcil.extract.progress import Progress
 from avcil.runtime.progress import log, track
 
 MOST_SHARDS = 8
-"""Shards given at once to one of several workers: it decodes ahead within what it is given."""
+"""Shards given at once to one of several workers, which decodes ahead within these."""
 
-LOSSES = 3
-"""How many processes one shard may end."""
+MOST_DEATHS = 3
+"""How many processes may die at the same shard, or while loading the encoder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,15 +54,15 @@ class Summary:
     """Why clips have no tokens, by id, of this run or an earlier one."""
     duration_s: float
     clips_per_s: float
-    """Clips a second of this run, without the time until the first was done."""
+    """Clips per second of this run, without the time until the first was done."""
     left: int = 0
-    """Clips that a trial has left, or encoded and not kept."""
+    """Clips still to be encoded after a trial; it does not keep those of incomplete shards."""
     clip_bytes: int
-    """What a clip takes on disk, uncompressed."""
+    """Size of a clip on disk, uncompressed."""
 
     @property
     def is_trial(self) -> bool:
-        """Tell whether the cache is still incomplete."""
+        """Whether the cache is still incomplete."""
         return self.left > 0
 
 
@@ -71,7 +71,7 @@ def extract(dataset: Dataset, encoder: Encoder, path: Path | str, settings: Sett
 
     Args:
         dataset: the clips.
-        encoder: what makes their tokens.
+        encoder: encodes them.
         path: the cache, a folder or a URL; created if it does not exist.
         settings: see Settings.
 
@@ -85,15 +85,15 @@ def coordinate(workers: Workers, dataset: Dataset, path: Path | str, settings: S
     """Encode every clip that the cache does not hold yet, and end the workers.
 
     Args:
-        workers: who encodes.
+        workers: encode the clips.
         dataset: the clips.
         path: the cache, a folder or a URL; created if it does not exist.
         settings: see Settings.
 
     Raises:
-        TooManyFailures: more clips failed than the settings allow; written shards stay.
-        NoRoom: the disk is too small for what is to be written.
-        WorkersLost: workers end again and again.
+        TooManyFailures: more clips failed than the settings allow; written shards are kept.
+        NoRoom: the tokens do not fit on the disk.
+        WorkersLost: workers died repeatedly.
         ExtractError: the encoder cannot be loaded, or is not the same on all devices.
         CacheError: the cache cannot be written, or was made from other clips or otherwise.
     """
@@ -125,8 +125,8 @@ def coordinate(workers: Workers, dataset: Dataset, path: Path | str, settings: S
 
 
 def _first_ready(workers: Workers) -> Ready:
-    """Start one worker, which says what tokens it makes, and fetches weights for all."""
-    for _ in range(LOSSES):
+    """Start one worker, which downloads the weights for all and describes the tokens."""
+    for _ in range(MOST_DEATHS):
         workers.start(0)
         ((_, event),) = workers.wait()
         match event:
@@ -137,13 +137,13 @@ def _first_ready(workers: Workers) -> Ready:
             case Lost(reason):
                 log(f"a process ended while it loaded the encoder ({reason})")
     raise WorkersLost(
-        f"{LOSSES} processes ended while they loaded the encoder; see above, and look for a lack "
-        "of memory"
+        f"{MOST_DEATHS} processes ended while they loaded the encoder; see above, and check that "
+        "there is enough memory"
     )
 
 
 class _Extraction:
-    """The shards that are still to be written, and who encodes them."""
+    """The shards still to be written, and the workers that encode them."""
 
     def __init__(
         self, workers: Workers, first: Ready, writer: CacheWriter, settings: Settings
@@ -171,7 +171,7 @@ class _Extraction:
         except KeyboardInterrupt:
             self._workers.close()  # shards that are encoded are written first
             written = writer.shards - len(writer.pending())
-            log(f"stopped: {written} of {writer.shards} shards are written; run again to go on")
+            log(f"stopped: {written} of {writer.shards} shards are written; run again to continue")
             raise
         finally:
             self._workers.close()  # before others may write the cache
@@ -214,7 +214,7 @@ class _Extraction:
                 raise error
 
     def _give(self, worker: int) -> None:
-        """Give a worker some shards: fewer towards the end, so that all end together."""
+        """Give a worker some shards, fewer towards the end, so that all workers finish together."""
         count = len(self._waiting)
         if self._workers.size > 1:
             count = min(count, MOST_SHARDS, 1 + count // (3 * self._workers.size))
@@ -223,7 +223,7 @@ class _Extraction:
             self._workers.give(worker, self._given[worker], self._writer)
 
     def _replace(self, worker: int, reason: str, progress: Progress) -> None:
-        """Give others what a lost worker had; the shard that it was at may be the cause."""
+        """Give the shards of a lost worker to others; the one it was encoding may be the cause."""
         given = self._given.pop(worker, [])
         shards = [shard for shard in given if not self._is_written(shard)]
         for shard in shards:
@@ -231,28 +231,28 @@ class _Extraction:
         cause = f"at shard {shards[0].number}" if shards else _loading(worker)
         self._losses[cause] += 1
         name = self._names.get(worker, "a process")
-        if self._losses[cause] == LOSSES:
+        if self._losses[cause] == MOST_DEATHS:
             raise WorkersLost(
-                f"{LOSSES} processes ended {cause}, the last on {name} ({reason}); look for a lack "
-                "of memory (fewer --workers), then run the same command again"
+                f"{MOST_DEATHS} processes ended {cause}, the last on {name} ({reason}); if "
+                "memory ran out, try fewer --workers; run the same command again to continue"
             )
-        log(f"{name}: its process ended {cause} ({reason}); another goes on")
+        log(f"{name}: its process ended {cause} ({reason}); another one continues")
         self._waiting.extendleft(reversed(shards))
         if self._waiting:
             self._workers.start(worker)
 
     def _is_written(self, shard: Shard) -> bool:
-        """Tell whether a lost worker wrote a shard before it could report it."""
+        """Return whether a lost worker wrote a shard without reporting it."""
         if self._settings.retry_failed:
-            return False  # what is written may be from the earlier run
+            return False  # the written shard may be from the earlier run
         self._writer.refresh(shard.number)
         return not self._writer.todo(shard.number)
 
     def _check(self, ready: Ready) -> None:
         if ready.encoding != self._first.encoding:
             raise EncoderError(
-                f"{ready.name} makes other tokens than {self._first.name}: the same weights, the "
-                "same kind of device and the same --precision must be everywhere"
+                f"{ready.name} makes other tokens than {self._first.name}: use the same weights, "
+                "kind of device and --precision for all workers"
             )
 
 
@@ -265,7 +265,7 @@ def _shards(writer: CacheWriter, limit: int | None) -> list[Shard]:
     pending = writer.pending()
     left = _clips_left(writer) if limit is None else min(limit, _clips_left(writer))
     if left < _clips_left(writer):
-        # from all over the data set, whose classes and splits differ
+        # spread over the data set, since classes and splits differ
         count = min(-(-left // writer.shard_clips), len(pending))
         pending = [pending[i * len(pending) // count] for i in range(count)]
     shards = []
@@ -281,15 +281,15 @@ def _clips_left(writer: CacheWriter) -> int:
 
 
 def free_bytes(path: Path | str) -> int | None:
-    """Return how much room is left where a cache lies, or None for a bucket."""
+    """Return the free space on the disk of a cache, or None for a bucket."""
     return None if is_url(path) else shutil.disk_usage(path).free
 
 
 def check_room(path: Path | str, clips: int, clip_bytes: int) -> None:
-    """Refuse to write more than the disk can take.
+    """Check that the tokens of these clips fit on the disk.
 
     Raises:
-        NoRoom: saying how much is needed, how much is free, and what to do.
+        NoRoom: they do not.
     """
     free, needed = free_bytes(path), clips * clip_bytes
     if free is not None and needed > free:

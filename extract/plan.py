@@ -22,23 +22,23 @@ class Settings:
     visual_rate_hz: float
     """Frames per second that become visual tokens."""
     precision: Precision = "auto"
-    """Of the encoder; auto chooses what suits its device."""
+    """Precision of the encoder; auto chooses what suits its device."""
     workers: int = 2
-    """Processes that decode for each encoder."""
+    """Decoding processes for each encoder."""
     processes: int = 1
-    """Processes that encode on one machine and share its memory."""
+    """Encoding processes on one machine, which share its memory."""
     max_failures: float = 0.05
     """Largest fraction of clips allowed to fail before extraction stops."""
     tolerated_failures: int = 20
-    """This many clips may always fail, however few there are."""
+    """This many clips may always fail, even in a small data set."""
     shard_clips: int | None = None
-    """Clips per shard; left out, the cache chooses."""
+    """Clips per shard; None lets the cache choose."""
     storage: Storage | None = None
-    """How numbers are stored; left out, as in the cache, or as float16 in a new one."""
+    """How numbers are stored; None keeps that of the cache, or chooses float16 for a new one."""
     retry_failed: bool = False
     """Whether to try clips again that failed in an earlier run."""
     limit: int | None = None
-    """Clips of a trial, after which extraction ends; shards that are complete are written."""
+    """Stop after this many clips (a trial); only complete shards are written."""
     silent: Silent = "refuse"
     """Whether a clip without an audio track fails, or is encoded as silence, with a note."""
     patience_s: float = 120.0
@@ -70,13 +70,13 @@ class EncoderChoice:
 
         chosen = torch.device(device)
         if chosen.type == "cuda" and chosen.index is not None:
-            torch.cuda.set_device(chosen)  # what names no device, compiled kernels, goes there too
+            torch.cuda.set_device(chosen)  # for code that names no device, such as compiled kernels
         return load_encoder(self.name, chosen, self.kept)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What to extract, and how; it can be pickled, for workers in other processes."""
+    """What to extract, and how; can be pickled for workers in other processes."""
 
     dataset: Dataset
     encoder: EncoderChoice
@@ -85,7 +85,7 @@ class Plan:
     settings: Settings
 
     def absolute(self) -> Plan:
-        """Return the same with absolute paths, for processes that start elsewhere."""
+        """Return the same plan with absolute paths, for processes in other working directories."""
         clips = [replace(clip, path=clip.path.absolute()) for clip in self.dataset.clips]
         name = Path(self.encoder.name)
         is_path = not is_named(self.encoder.name) and name.exists()

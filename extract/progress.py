@@ -11,14 +11,14 @@ from avcil.runtime.progress import Bar, log
 
 
 class Progress:
-    """Counts clips as they are done, shows them, and ends a run in which too many fail."""
+    """Counts clips as they are done, shows the progress, and stops a run in which too many fail."""
 
     def __init__(self, settings: Settings, clips: int, bar: Bar, failed: int = 0) -> None:
         """Start to count.
 
         Args:
-            settings: say how many may fail.
-            clips: of the whole data set.
+            settings: how many clips may fail.
+            clips: number of clips of the whole data set.
             bar: advanced by each clip.
             failed: clips that failed in an earlier run.
         """
@@ -31,20 +31,20 @@ class Progress:
 
     @property
     def clips_per_s(self) -> float:
-        """Return the rate since the first clip was done, since before that the pipeline fills."""
+        """Clips per second since the first clip was done; until then the pipeline is filling."""
         if not self._done:
             return 0.0
-        before, now = self._times_s[-2:]  # of one clip alone: since the start
+        before, now = self._times_s[-2:]  # after a single clip: since the start
         return max(1, self._done - 1) / max(now - before, 1e-9)
 
     def add_encoded(self, shard: int, worker: str) -> None:
-        """Count a clip that has tokens."""
+        """Count a clip that was encoded."""
         self.encoded += 1
         self._by_shard[shard]["encoded"] += 1
         self._advance(worker)
 
     def add_failed(self, shard: int, worker: str, clip: str, reason: str) -> None:
-        """Count a clip that has none.
+        """Count a clip that failed.
 
         Raises:
             TooManyFailures: more than the settings allow.
@@ -61,7 +61,7 @@ class Progress:
             )
 
     def forget(self, shard: int, worker: str) -> None:
-        """Take back the clips of a shard that was lost before it was written."""
+        """Subtract the clips of a shard that was lost before it was written."""
         lost = self._by_shard.pop(shard, Counter())
         self.encoded -= lost["encoded"]
         self.failed -= lost["failed"]

@@ -1,6 +1,6 @@
 """Encode shards of a cache on one device: decode their clips, encode them, write whole shards.
 
-A worker knows neither which other shards there are nor who writes them.
+A worker does not know about other shards and workers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from avcil.cache.schema import Failure, Tokens
 from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.decode.decoders import Decoded, Decoders, decoding_bytes
-from avcil.extract.encoders.base import Encoder, Media
+from avcil.extract.encoders.base import Encoder, Media, StreamingEncoder
 from avcil.extract.events import Encoded, Failed, Finished, Ready, Shard, ShardEvent
 from avcil.extract.plan import Plan, Settings
 from avcil.runtime.machine import cores
@@ -47,7 +47,7 @@ class Worker:
         """Describe the tokens that this worker makes.
 
         Args:
-            name: of its device, as messages show it.
+            name: name of its device in messages.
         """
         settings = self._settings
         encoding = self._encoder.encoding(
@@ -86,7 +86,7 @@ class Worker:
                 if shard_rows and len(shard_rows) == len(writer.todo(shard)):
                     in_order = [tokens[place] for place in range(len(shard_rows))]
                     writing = shard, thread.submit(writer.commit, shard, in_order)
-                else:  # a trial, or it was written by a worker that died before it could say so
+                else:  # a trial, or a worker that died had written it without reporting it
                     yield Finished(shard)
             if writing:
                 yield _finished(*writing)
@@ -98,10 +98,10 @@ class Worker:
         decoded: Iterator[Decoded],
         results: dict[int, Tokens | Failure],
     ) -> Iterator[Encoded | Failed]:
-        """Fill `results` with the tokens of a shard's clips, by place, or why they have none.
+        """Fill `results` with the tokens of a shard's clips, by position, or why they have none.
 
-        Each shard by itself: a run that goes on after a kill then puts the same clips into the
-        encoder's batches.
+        Batches hold clips of one shard only, so that a run resumed after a kill forms the same
+        batches.
         """
         waiting = enumerate(islice(decoded, len(rows)))
         ahead: deque[tuple[int, Media]] = deque()
@@ -130,7 +130,12 @@ class Worker:
                 under_way.append((place, media.note))
                 yield media
 
-        stream = self._encoder.stream(readable())
+        clips, encoder = readable(), self._encoder
+        stream = (
+            encoder.stream(clips)
+            if isinstance(encoder, StreamingEncoder)
+            else (tokens for clip in clips for tokens in encoder.encode([clip]))
+        )
         while True:
             yield from fetch()  # here, so that failures are reported before a clip is encoded
             tokens = next(stream, None)
@@ -157,13 +162,13 @@ def _finished(shard: int, written: Future[None]) -> Finished:
 
 
 class JoinedWorker:
-    """A worker in a process of its own, which joins the cache that another one has opened."""
+    """A worker in a process of its own; another process has opened the cache for writing."""
 
     def __init__(self, plan: Plan, device: str) -> None:
         """Load the encoder onto a device.
 
         Raises:
-            ExtractError: by the encoder.
+            ExtractError: the encoder cannot be loaded.
         """
         self._plan = plan
         self._worker = Worker(plan.dataset, plan.encoder.load(device), plan.settings)
@@ -171,7 +176,7 @@ class JoinedWorker:
         self._writer: CacheWriter | None = None
 
     def encode(self, shards: Sequence[Shard]) -> Iterator[ShardEvent]:
-        """Encode shards; see `Worker.encode`. The cache must be there.
+        """Encode shards; see `Worker.encode`. The cache must exist.
 
         Raises:
             CacheError: the cache cannot be read or written.

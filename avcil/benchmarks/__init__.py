@@ -1,1 +1,1 @@
-"""Benchmarks: one TOML card each, with everything that is known about it."""
+"""Benchmarks: a TOML card for each, with everything that is known about it."""

@@ -31,7 +31,7 @@ class Lists:
     origin: str
     """Where to get them."""
     class_order: str
-    """Where the order in which classes are learnt comes from."""
+    """Source of the order in which classes are learned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ class Card:
     visual_rate_hz: float = 25.0
 
     lists: tuple[Lists, ...] = ()
-    """In order of preference; empty where the clips are not listed by others."""
+    """In order of preference; empty if the benchmark has no published lists."""
     videos_origin: str = ""
     """Where to get the clips."""
     video: str = ""
@@ -62,9 +62,9 @@ class Card:
     """How many test clips share a video with training clips, for the notes of a report."""
 
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """`tasks`, `memory` (exemplars in all) and, under `methods`, settings of one method."""
+    """`tasks`, `memory` (number of exemplars) and, under `methods`, settings of single methods."""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Training settings that a recipe has for this benchmark alone, by name of the recipe."""
+    """Training settings for this benchmark only, by name of the recipe."""
     published: tuple[Mapping[str, Any], ...] = ()
     """Published figures: `source`, `table`, `columns` and `rows` of one table each."""
 
@@ -76,7 +76,7 @@ class Card:
 
 @cache
 def cards() -> Mapping[str, Card]:
-    """Return the cards by name, built-in clips first.
+    """Return the cards by name; benchmarks without published lists come first.
 
     Raises:
         CardError: a card has an unknown or missing field.
@@ -94,7 +94,7 @@ def read_card(name: str, text: str) -> Card:
     """Read the card of a benchmark from its text.
 
     Raises:
-        CardError: it is no TOML, or has an unknown or missing field.
+        CardError: it is not valid TOML, or has an unknown or missing field.
     """
     try:
         fields = tomllib.loads(text)

@@ -1,1 +1,1 @@
-"""The subcommands of `avcil`, one a file: they parse, call the packages and print."""
+"""The subcommands of `avcil`, one per file: they parse options, call the packages and print."""

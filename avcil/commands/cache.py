@@ -165,7 +165,7 @@ def _verdict(report: Report, repaired: bool) -> str:
     if report.unfinished:
         text += f", {len(report.unfinished)} shards not extracted yet"
     if not report.damages:
-        return f"{text}: all is well"
+        return f"{text}: no damage"
     return f"{text}: {len(clips)} damaged; {_remedy(report.damages, repaired)}"
 
 
@@ -174,9 +174,9 @@ def _remedy(damages: list[Damage], repaired: bool) -> str:
     from avcil.cache.format.layout import ROOT
 
     if not repaired:
-        return "--repair marks them to be redone"
+        return "run again with --repair to mark them for extraction"
     if all(damage.array in PER_SHARD or ROOT in damage.what for damage in damages):
-        return "written again, nothing is to be extracted"
+        return "rewritten, no clip has to be extracted again"
     return "run `avcil extract` again"
 
 

@@ -37,18 +37,18 @@ def demo(data: DATA = Path("data"), runs: RUNS = Path("runs")) -> None:
     avcil demo --data demo/data --runs demo/runs
     ```
     """
-    places = _places(data, runs)
-    _announce(f"avcil extract --dataset demo{places['data']}", "clips to tokens, once")
+    folders = _folder_options(data, runs)
+    _announce(f"avcil extract --dataset demo{folders['data']}", "clips to tokens, once")
     extract(dataset="demo", data=data)
     _announce(
-        f"avcil train --dataset demo --method {METHODS} --seeds {SEEDS}{places['both']}",
+        f"avcil train --dataset demo --method {METHODS} --seeds {SEEDS}{folders['both']}",
         "tokens to accuracy",
     )
     train(dataset="demo", data=data, runs=runs, method=METHODS, seeds=SEEDS)
     folder = runs / "demo"
     _announce(f"avcil report {folder}", "runs to tables")
     report([folder])
-    typer.echo(NEXT.format(data=places["data"]))
+    typer.echo(NEXT.format(data=folders["data"]))
 
 
 NEXT = """
@@ -58,7 +58,7 @@ Next steps:
   avcil train --help                             # methods, heads, recipes, settings"""
 
 
-def _places(data: Path, runs: Path) -> dict[str, str]:
+def _folder_options(data: Path, runs: Path) -> dict[str, str]:
     """Return the options that the printed commands need if the folders are not the defaults."""
     own_data = "" if data == Path("data") else f" --data {data}"
     own_runs = "" if runs == Path("runs") else f" --runs {runs}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -26,32 +26,30 @@ from avcil.runtime.stopping import no_interrupt_lost
 if TYPE_CHECKING:
     import torch
 
-    from avcil.extract.decode.media import Silent
-    from avcil.extract.encoders.base import Precision
     from avcil.extract.pipeline import Summary
 
 SOME_CLIPS_FAILED = 3
 TRIAL = 4
 
-# A default that depends on the data set stands in the help, since it cannot stand in the signature.
+# Defaults that depend on the data set are given in the help text.
 DATASET = Annotated[
     str, typer.Option(help=f"{', '.join(cards())}; folder or csv for your own clips.")
 ]
 VIDEOS = Annotated[
     Path | None,
-    typer.Option(help="The clips.  [default: DATA/DATASET/videos]", show_default=False),
+    typer.Option(help="Folder of clips.  [default: DATA/DATASET/videos]", show_default=False),
 ]
 SPLITS = Annotated[
     Path | None,
     typer.Option(
-        help="The lists of clips; for csv, the table.  [default: DATA/DATASET/splits]",
+        help="Folder of the lists of clips; for csv, the table.  [default: DATA/DATASET/splits]",
         show_default=False,
     ),
 ]
 SPLIT_NAMES = Annotated[
     str | None,
     typer.Option(
-        help="Your names of the splits, such as train=learn,test=exam; for folder and csv.",
+        help="Other names of the splits, such as train=learn,test=exam; for folder and csv.",
         show_default=False,
     ),
 ]
@@ -65,21 +63,23 @@ ENCODER = Annotated[
 ]
 CACHE = Annotated[
     str | None,
-    typer.Option(help="The cache.  [default: DATA/NAME/features.zarr]", show_default=False),
+    typer.Option(
+        help="Folder or URL of the cache.  [default: DATA/NAME/features.zarr]", show_default=False
+    ),
 ]
 DEVICE = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PRECISION = Annotated[
-    str,
+    Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(
-        help="Of the vision tower: fp32, bf16, fp16; auto is fp32 on a CPU, and on a GPU bf16, or "
-        "fp16 if it has no bf16."
+        help="Precision of the vision tower; auto is fp32 on a CPU, and on a GPU bf16, or fp16 if "
+        "it has no bf16."
     ),
 ]
 LIMIT = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="A trial: encode so many clips, say what all will take, and end with status 4.",
+        help="Trial run: encode this many clips, estimate the rest, and exit with status 4.",
         show_default=False,
     ),
 ]
@@ -88,7 +88,7 @@ RATE = Annotated[
     typer.Option(
         min=0.1,
         max=1000,
-        help="Frames a second that become tokens.  [default: 25; demo: 8]",
+        help="Frames per second that become tokens.  [default: 25; demo: 8]",
         show_default=False,
     ),
 ]
@@ -108,17 +108,20 @@ WORKERS = Annotated[
     ),
 ]
 MAX_FAILURES = Annotated[
-    str, typer.Option(help="Share of clips that may fail (20 clips always may).")
+    str,
+    typer.Option(
+        help="Largest fraction of clips allowed to fail; up to 20 clips are always tolerated."
+    ),
 ]
 SILENT = Annotated[
-    str,
-    typer.Option(help="Clips without an audio track: refuse them, or zeros: silence, and a note."),
+    Literal["refuse", "zeros"],
+    typer.Option(help="Clips without sound: refuse them, or encode zeros, with a note."),
 ]
 PATIENCE = Annotated[
-    float, typer.Option(min=0.1, help="Seconds after which decoding a file is given up.")
+    float, typer.Option(min=0.1, help="Give up decoding a file after this many seconds.")
 ]
 RETRY_FAILED = Annotated[
-    bool, typer.Option("--retry-failed", help="Try clips again that failed in an earlier run.")
+    bool, typer.Option("--retry-failed", help="Try again the clips that failed in an earlier run.")
 ]
 
 
@@ -147,9 +150,10 @@ def extract(
 ) -> None:
     """Run frozen encoders over clips once and keep their tokens in a cache.
 
-    Interrupt it whenever you like: the same command goes on where it stopped and does nothing
-    twice. A clip that cannot be decoded is noted with its reason and does not stop the others.
-    Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some clips failed, 4 a trial.
+    You can interrupt it at any time: the same command resumes where it stopped. A clip that cannot
+    be decoded is recorded with the reason and does not stop the others.
+
+    Exit status: 0 done, 1 error, 2 wrong usage, 3 done, but some clips failed, 4 trial run.
 
     ```
     avcil extract --dataset demo
@@ -166,7 +170,7 @@ def extract(
 
     known = describe(dataset)
     choice = EncoderChoice(encoder or known.encoder, data / "encoders")
-    if engine == "local":  # on Ray, a folder may be one of the workers alone
+    if engine == "local":  # on Ray, the folder may exist on the workers only
         check_encoder(choice.name)  # before PyTorch is imported and the demo's clips are rendered
     from avcil.extract.devices import check_engine, is_alone, several
     from avcil.extract.pipeline import coordinate, extract
@@ -177,15 +181,15 @@ def extract(
     settings = Settings(
         seconds=seconds or known.seconds,
         visual_rate_hz=rate or known.visual_rate_hz,
-        precision=_precision(precision),
+        precision=precision,
         workers=workers or default_workers(torch_device),
         max_failures=_share(max_failures),
         retry_failed=retry_failed,
-        silent=_silent(silent),
+        silent=silent,
         patience_s=patience,
         limit=limit,
     )
-    # Clips first: a folder that is missing should not be found out after a download of hours.
+    # Before the encoder, so that a missing folder is not reported after hours of download.
     clips = known.load(
         Where(
             data=data, videos=videos, splits=splits, split_names=read_split_names(split_names or "")
@@ -217,28 +221,6 @@ def default_workers(device: torch.device) -> int:
     return max(1, granted - 1 if device.type == "cuda" else granted // 2)
 
 
-def _silent(text: str) -> Silent:
-    from avcil.extract.decode.media import SILENT_CHOICES
-
-    for known in SILENT_CHOICES:
-        if text == known:
-            return known
-    raise typer.BadParameter(
-        f"{text!r} is none: choose one of {', '.join(SILENT_CHOICES)}", param_hint="--silent"
-    )
-
-
-def _precision(text: str) -> Precision:
-    from avcil.extract.encoders.base import PRECISIONS
-
-    for known in PRECISIONS:
-        if text == known:
-            return known
-    raise typer.BadParameter(
-        f"{text!r}: choose one of {', '.join(PRECISIONS)}", param_hint="--precision"
-    )
-
-
 def _share(text: str) -> float:
     """Read "5%" or "0.05"."""
     try:
@@ -247,7 +229,7 @@ def _share(text: str) -> float:
         share = -1.0
     if not 0 <= share <= 1:
         raise typer.BadParameter(
-            f"{text!r} is no share: write 5% or 0.05", param_hint="--max-failures"
+            f"{text!r} is not a fraction: write 5% or 0.05", param_hint="--max-failures"
         )
     return share
 
@@ -265,20 +247,20 @@ def _show(summary: Summary) -> None:
     if len(reasons) > 20:
         print(f"and {len(reasons) - 20} more")
     if reasons:
-        print("after mending them: the same command with --retry-failed")
+        print("after fixing them, run the same command with --retry-failed")
 
 
 def _forecast(summary: Summary) -> None:
-    """Print how long the clips that a trial has left will take, and their size."""
+    """Print how long the clips left by a trial will take, and their size."""
     from avcil.extract.pipeline import free_bytes
 
     free = free_bytes(summary.path)
-    of_which = "" if free is None else f", where {_size(free)} are free"
+    room = "" if free is None else f" ({_size(free)} are free)"
     print(
-        f"a trial: {summary.clips_per_s:.2f} clips/s; the other {summary.left} clips will take "
+        f"trial: {summary.clips_per_s:.2f} clips/s; the remaining {summary.left} clips will take "
         f"about {_duration(summary.left / max(summary.clips_per_s, 1e-9))} and "
-        f"{_size(summary.left * summary.clip_bytes)}{of_which}; "
-        "the same command without --limit goes on from the shards that are whole"
+        f"{_size(summary.left * summary.clip_bytes)}{room}; "
+        "run the same command without --limit to continue after the finished shards"
     )
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the paths they stand for."""
+"""Options that several commands share, and the paths that they name."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def find_cache(cache: Path | str | None, data: Path, dataset: str | None) -> Pat
             if path.exists():
                 return path
         except PermissionError:
-            return path  # opening the cache says what is wrong
+            return path  # opening the cache raises a clear error
         raise NoCache(
             f"no cache of {dataset!r} at {path}: make one with `avcil extract --dataset {dataset}`"
         )
@@ -66,7 +66,7 @@ def find_cache(cache: Path | str | None, data: Path, dataset: str | None) -> Pat
     )
 
 
-# Spelled out again: importing them takes NumPy's time at every --help. mypy compares the two.
+# Repeated here, because importing them imports NumPy and slows --help down; mypy compares them.
 Numbers = Literal["float16", "int8"]
 Compression = Literal["none", "zstd"]
 
@@ -93,7 +93,7 @@ def chosen_storage(
 ) -> Storage | None:
     """Return the requested storage, or None if no option was given.
 
-    An option that was not given is that of the cache at this path, if there is one.
+    Options that were not given are taken from the cache at this path, if there is one.
     """
     if numbers is None and compression is None:
         return None

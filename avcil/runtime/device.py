@@ -1,4 +1,4 @@
-"""Which device computes, and what it can do."""
+"""Choose the device to compute on, and query its abilities."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise DeviceError(
-            f"device {name!r} is not there: PyTorch sees {count} CUDA devices; choose auto or cpu"
+            f"device {name!r} is missing: PyTorch finds {count} CUDA devices; choose auto or cpu"
         )
     return device
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Tell whether a device has instructions for products in bfloat16."""
+    """Return whether a device has instructions for products in bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Absent from the oldest PyTorch that we accept.
+    # Missing in the oldest supported PyTorch.
     able = getattr(torch.cpu, "get_capabilities", dict[str, object])()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def made_current(device: torch.device) -> AbstractContextManager[object]:
-    """Make a GPU the current one within the context; on others a graph would record nothing."""
+    """Make a GPU the current device, since CUDA graphs record only there; no effect on a CPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
@@ -54,7 +54,7 @@ def use_granted_cores() -> None:
 def free_memory(device: torch.device) -> int:
     """Return the bytes that may still be allocated: on a GPU, or in this process's host memory."""
     if device.type == "cuda":
-        # PyTorch keeps what was freed; that is not free to others, but to us.
+        # PyTorch keeps freed memory, which this process can allocate again.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
     return host_memory().free

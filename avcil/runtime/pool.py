@@ -1,9 +1,10 @@
 """A pool of processes that work on tasks, one task at a time each.
 
 Decoding, extraction on several GPUs and parallel runs use it. Each process has a pipe to its parent
-and to nobody else, so the parent always knows who works on what. A process that is killed, crashes
-or takes too long costs its task only: the parent gets an event that says how it died, and starts
-another process for the next task. A process ends when its parent is gone, even by SIGKILL.
+and to nothing else, so the parent always knows which process works on which task. If a process is
+killed, crashes or takes too long, only its task is lost: the parent gets an event that says how the
+process died, and starts another one for the next task. Processes end when their parent has ended,
+even if it was killed by SIGKILL.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Send = Callable[[Any], None]
 """Sends a message to the parent."""
 
 Work = Callable[[Any, Send], Any]
-"""Does one task and returns its result; called in the process, again and again."""
+"""Does one task and returns its result; called in the process, once per task."""
 
 # Not "fork": the caller runs torch's threads, whose locks a forked child would inherit held, and
 # CUDA does not survive a fork.
@@ -71,7 +72,7 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process is gone, and the task with it."""
+    """The process has died, and its task is lost."""
 
     how: str
     """The name of a signal, such as SIGKILL, or `exit status 1`."""
@@ -86,7 +87,7 @@ Event = Message | Done | Raised | Died | TimedOut
 
 
 class Report(NamedTuple):
-    """An event, the worker that it comes from, and the task that it is about."""
+    """An event, the worker that sent it, and the worker's task."""
 
     worker: int
     task: Any
@@ -105,7 +106,7 @@ class _Process:
 
 
 class Pool:
-    """Processes by number, from 0; a context manager that leaves none behind.
+    """Processes, numbered from 0; a context manager that ends all of them.
 
     One thread may use a pool at a time, except for `wake`.
     """
@@ -120,16 +121,16 @@ class Pool:
         nested: bool = False,
         grace_s: float = 0.0,
     ) -> None:
-        """Describe the processes; each starts with its first task.
+        """Configure the pool; each process starts with its first task.
 
         Args:
-            setup: returns what does the tasks; called in each process, before its first task.
+            setup: returns the function that does the tasks; called once in each process.
             arguments: arguments of `setup`, for each process.
             send: writes a message to the pipe.
             receive: reads what `send` wrote.
             nested: whether the processes start processes of their own.
-            grace_s: with more than 0, SIGTERM and the end of the parent only ask a process to stop
-                (see `asked_to_stop`); so many seconds after its parent, it ends anyway.
+            grace_s: if positive, SIGTERM and the end of the parent only ask a process to stop (see
+                `asked_to_stop`), and it is ended this many seconds after its parent.
         """
         self._setup, self._arguments, self._grace_s = setup, arguments, grace_s
         self._send, self._receive = send, receive
@@ -159,7 +160,7 @@ class Pool:
         return running.process.pid if running else None
 
     def start(self, worker: int) -> None:
-        """Start a worker's process before its first task, if it is not running."""
+        """Start a worker's process without a task, unless it is running."""
         running = self._running.get(worker)
         if running is not None and running.process.is_alive():
             return
@@ -185,13 +186,13 @@ class Pool:
         running = self._running[worker]
         running.busy, running.task = True, task
         running.deadline = time.monotonic() + timeout_s
-        with contextlib.suppress(ConnectionError):  # it died just now: `wait` finds out
+        with contextlib.suppress(ConnectionError):  # it died just now: `wait` will report it
             running.pipe.send(task)
 
     def wait(self, timeout_s: float = NEVER) -> list[Report]:
         """Wait for events of workers that have a task.
 
-        Returns early, maybe with nothing, after `timeout_s` seconds or when somebody calls `wake`.
+        Returns after `timeout_s` seconds, or when `wake` is called, possibly with an empty list.
         """
         deadlines = [each.deadline for each in self._running.values()]
         seconds = max(0.0, min([timeout_s, *(each - time.monotonic() for each in deadlines)]))
@@ -227,18 +228,18 @@ class Pool:
         self._waker.send_bytes(b".")
 
     def terminate(self) -> None:
-        """Send SIGTERM to every process that has a task; `wait` tells when it has ended."""
+        """Send SIGTERM to every process that has a task; `wait` reports when each has ended."""
         for worker in self.tasks:
             self._running[worker].process.terminate()
 
     def kill(self, worker: int) -> None:
-        """End a worker's process at once, whatever it does; its next task gets a new one."""
+        """Kill a worker's process; the worker's next task starts a new one."""
         if worker in self._running:
             self._running[worker].process.kill()
             self._reap(worker)
 
     def close(self) -> None:
-        """End all processes at once, whatever they do."""
+        """Kill all processes."""
         for worker in list(self._running):
             self.kill(worker)
         self._woken.close()
@@ -267,7 +268,7 @@ def _serve(
     transport: Callable[[Connection, Any], None],
     grace_s: float,
 ) -> None:
-    """Do the tasks that come through the pipe, until nobody is at its other end."""
+    """Do the tasks received through the pipe, until its other end is closed."""
     if grace_s:
         signal.signal(signal.SIGTERM, ask_to_stop)
     end_with_parent(grace_s)
@@ -275,7 +276,7 @@ def _serve(
     def send(event: Event) -> None:
         try:
             transport(pipe, event)
-        except ConnectionError:  # the parent is gone; a run may still write its resume point
+        except ConnectionError:  # the parent has ended; a run may still write its resume point
             ask_to_stop()
 
     def send_content(content: Any) -> None:
@@ -292,5 +293,5 @@ def _serve(
             send(Done(work(pickle.loads(task), send_content)))
         except Exception as error:
             send(Raised.of(error))
-        except KeyboardInterrupt:  # how work ends that was asked to stop
+        except KeyboardInterrupt:  # the work was asked to stop
             return

@@ -1,4 +1,4 @@
-"""Treat Ctrl-C and SIGTERM as a request that a long job follows at its next safe point."""
+"""Turn Ctrl-C and SIGTERM into requests that a long job follows at its next safe point."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 def end_with_parent(grace_s: float = 0.0) -> None:
-    """Make this process end when its parent has ended, even by SIGKILL.
+    """Make this process end when its parent has ended, even if that was killed by SIGKILL.
 
     Args:
-        grace_s: seconds in which it may finish what it does; it is asked to stop before.
+        grace_s: seconds that it may take to finish; it is asked to stop at their start.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -104,8 +104,8 @@ def end_with_parent(grace_s: float = 0.0) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     if sys.platform == "linux":
-        # The thread cannot run while C code hangs with the interpreter's lock. The kernel can: it
-        # sends a signal when the parent's end of this pipe is closed.
+        # The thread cannot run while C code holds the interpreter's lock. Therefore the kernel
+        # also sends a signal when the parent's end of this pipe is closed.
         import fcntl
 
         fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())

@@ -1,4 +1,4 @@
-"""The data sets by name: how each is found on disk, and what suits it by default."""
+"""Data sets by name: how to find each on disk, and its default settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DATASETS: Registry[Callable[..., Dataset]] = Registry(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """A data set that can be asked for by name."""
+    """A data set that can be loaded by name."""
 
     load: Callable[[Where], Dataset]
     about: str
@@ -43,7 +43,7 @@ class Description:
     """Length to which clips are cut."""
     visual_rate_hz: float = 25.0
     published: bool = False
-    """Its lists and clips are others' and lie on disk under its name."""
+    """Whether it is a published benchmark, expected on disk in a folder of its name."""
 
 
 def describe(name: str) -> Description:
@@ -68,7 +68,7 @@ def describe(name: str) -> Description:
 
 
 def _load(name: str, load: Callable[[Where], object], where: Where) -> Dataset:
-    """Load a data set with a function that may be another package's."""
+    """Load a data set with a function that may come from another package."""
     found = load(where)
     if not isinstance(found, Dataset):
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""What a data set is to extraction: a list of clips, each with a file, a class and a split."""
+"""Data sets as lists of clips, each with a file, a class and a split."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Where:
     """Where to look for a data set's files."""
 
     data: Path
-    """The folder that has a folder of each data set."""
+    """The folder with one folder per data set."""
     videos: Path | None = None
-    """The clips, if elsewhere."""
+    """The folder of clips, if elsewhere."""
     splits: Path | None = None
-    """The lists of clips, if elsewhere."""
+    """The folder of the lists of clips, if elsewhere."""
     split_names: Mapping[str, Split] = field(default_factory=dict)
-    """Names of the user's own for splits, in lower case, in a folder or a table of one's own."""
+    """The user's own names of splits, in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,14 +44,14 @@ class Dataset:
     clips: tuple[Clip, ...]
 
     def __post_init__(self) -> None:
-        """Refuse clips that could not be told apart, or could not be written down."""
+        """Check that ids are unique, and that all names can be printed."""
         if not self.clips:
             raise DatasetError(f"data set {self.name!r} has no clips")
         _refuse_repeated(self.name, self.clips)
         for text in (*self.classes, *(clip.id for clip in self.clips)):
             if not text.strip() or not text.isprintable():
                 raise DatasetError(
-                    f"{text!r} of data set {self.name!r} is no printable name: rename it"
+                    f"{text!r} of data set {self.name!r} is not a printable name: rename it"
                 )
 
     def manifest(self) -> Manifest:
@@ -81,12 +81,12 @@ def _refuse_repeated(name: str, clips: Sequence[Clip]) -> None:
 
 
 def refuse_shared_files(name: str, clips: Sequence[Clip], files: Sequence[Path]) -> None:
-    """Refuse clips that are one file under several ids: in two splits they would be a leak.
+    """Check that no file is listed as several clips, which would leak between splits.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         clips: its clips.
-        files: the file of each.
+        files: the file of each clip.
     """
     ids = defaultdict(list)
     for clip, file in zip(clips, files, strict=True):

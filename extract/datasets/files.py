@@ -15,12 +15,12 @@ SUFFIXES = {
 
 
 def is_clip(path: Path) -> bool:
-    """Tell by the name whether a file is a clip; `._x.mp4` is what macOS writes beside one."""
+    """Return whether a file is a clip, by its name; macOS writes `._x.mp4` beside `x.mp4`."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def folders_in(root: Path) -> list[Path]:
-    """Return the folders in a folder, hidden ones left out.
+    """Return the folders in a folder, except hidden ones.
 
     Raises:
         DatasetError: it cannot be read.
@@ -32,10 +32,10 @@ def folders_in(root: Path) -> list[Path]:
 
 
 def files_below(root: Path) -> list[Path]:
-    """Return all files in a folder and the folders in it, hidden folders left out.
+    """Return all files in a folder and its subfolders, except hidden folders.
 
-    Linked folders are followed. A folder that is reached twice is read once, and the folders that
-    `root` itself lies in are not read: links may form a loop.
+    Links are followed. Since links may form a loop, each folder is read once, and the parents of
+    `root` are not read.
 
     Raises:
         DatasetError: a folder cannot be read.

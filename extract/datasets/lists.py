@@ -1,7 +1,7 @@
 """Readers of published lists of clips: the classes in order, and split, id and class of all clips.
 
-AV-CIL's dictionaries, whose class order is the learning order of its tables; the text files of
-AVE; the table of VGGSound. The card of a benchmark names its reader and its files.
+The forms are AV-CIL's dictionaries, with the class order of its tables; AVE's text files; and
+VGGSound's table. The card of a benchmark names its reader and its files.
 
 Source: Pian et al., Audio-Visual Class-Incremental Learning, ICCV 2023; Tian et al., Audio-Visual
 Event Localization, ECCV 2018; Chen et al., VGGSound, ICASSP 2020.
@@ -22,7 +22,7 @@ from avcil.extract.errors import DatasetError
 from avcil.runtime.progress import log
 
 VALIDATION_CLIPS = 50
-"""Validation clips a class where a table has none: as many as AV-CIL's lists have."""
+"""Validation clips per class if a table has none: as many as in AV-CIL's lists."""
 
 Listed = list[tuple[Split, str, str]]  # split, id, class name
 Lists = tuple[tuple[str, ...], Listed]
@@ -49,10 +49,10 @@ def dictionaries(files: Sequence[Path]) -> Lists:
 
 
 def official_ave(files: Sequence[Path]) -> Lists:
-    """Read AVE's own lists, lines of class&id&quality&start&end; classes by the alphabet.
+    """Read AVE's own lists, lines of class&id&quality&start&end; classes in alphabetical order.
 
-    A line is an event, and a clip may have several: its first line counts, in the order of
-    training, validation, test, so that no clip is both learnt and tested.
+    A line is an event, and a clip may have several. Only its first line counts, in the order of
+    training, validation, test, so that no training clip is also a test clip.
     """
     rows = [(split, *row) for split, path in zip(SPLITS, files, strict=True) for row in _ave(path)]
     spelling = one_spelling((label for _, _, label in rows), files[0].parent)
@@ -73,7 +73,7 @@ def official_ave(files: Sequence[Path]) -> Lists:
 
 
 def _ave(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield id and class of each line but a heading."""
+    """Yield id and class of each line except the heading."""
     first = True
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = [field.strip() for field in line.split("&")]
@@ -100,8 +100,8 @@ def _is_number(text: str) -> bool:
 def vggsound(files: Sequence[Path]) -> Lists:
     """Read VGGSound's table (YouTube id, start, label, split) for the classes of a list.
 
-    The table has training and test clips only. Where it has no validation clips, some of each
-    class's training clips become those: a tenth, at most as many as AV-CIL's lists have.
+    The table has training and test clips only. If it has no validation clips, a tenth of each
+    class's training clips are used, at most as many as in AV-CIL's lists.
     """
     table, classes_file = files
     rows = list(_vggsound_rows(table))
@@ -131,13 +131,13 @@ def _refuse_absent(
     if absent:
         shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
         raise DatasetError(
-            f"{files[1]} names {len(absent)} classes that {files[0]} does not have: {shown}; write "
-            "them as the table does"
+            f"{files[1]} names {len(absent)} classes that {files[0]} does not have: {shown}; spell "
+            "them as in the table"
         )
 
 
 def _class_list(path: Path) -> tuple[str, ...]:
-    """Read one class a line, in learning order; a line may be in the quotes of a table."""
+    """Read one class per line, in learning order; lines may be quoted as in a table."""
     lines = (line.strip() for line in read_text(path).splitlines())
     classes = tuple(
         line[1:-1].replace('""', '"') if len(line) > 1 and line[0] == line[-1] == '"' else line
@@ -147,15 +147,17 @@ def _class_list(path: Path) -> tuple[str, ...]:
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice or not classes:
         found = f"{twice[0]!r} more than once" if twice else "nothing"
-        raise DatasetError(f"{path} names {found}: expected every class once, one a line")
+        raise DatasetError(f"{path} names {found}: expected every class once, one per line")
     return classes
 
 
 def _vggsound_rows(path: Path) -> Iterator[tuple[Split, str, str]]:
-    """Yield split, id and class of each row but a heading or a comment."""
+    """Yield split, id and class of each row except the heading and comments."""
     for position, (number, row) in enumerate(read_rows(path, lambda row: len(row) == 4)):
         split = split_of(row[3], {}) if len(row) == 4 else None
-        starts_with_mark = row[0].startswith("#")  # also `#NAME?`, Excel's for an id like -abc
+        starts_with_mark = row[0].startswith(
+            "#"
+        )  # also `#NAME?`, which Excel writes for an id like -abc
         if split and row[1].isdecimal() and not starts_with_mark:
             yield split, f"{row[0]}_{int(row[1]):06d}", row[2]
             continue
@@ -170,8 +172,8 @@ def _vggsound_rows(path: Path) -> Iterator[tuple[Split, str, str]]:
 def _with_validation(listed: Listed, table: Path) -> Listed:
     """Turn some training clips of each class into validation clips, chosen by name.
 
-    Clips are ordered by a hash of their video, so that those of one video stay together: at most
-    one video of a class has clips on both sides.
+    Clips are ordered by a hash of their video, so that the clips of at most one video per class
+    are divided between training and validation.
     """
     training: dict[str, list[tuple[bytes, str]]] = defaultdict(list)
     for split, clip, label in listed:
@@ -185,7 +187,7 @@ def _with_validation(listed: Listed, table: Path) -> Listed:
     }
     log(
         f"{table.name} has no validation clips: {len(chosen)} training clips, chosen by name, "
-        "are taken for it (AV-CIL's own choice is in its dictionaries)"
+        "are used instead (AV-CIL's own choice is in its dictionaries)"
     )
     return [
         ("val" if split == "train" and clip in chosen else split, clip, label)
@@ -198,4 +200,4 @@ READERS: Mapping[str, Callable[[Sequence[Path]], Lists]] = {
     "ave": official_ave,
     "vggsound": vggsound,
 }
-"""By the form of list that a card names; each takes the files that the card names."""
+"""Readers by the form that a card names; each takes the files that the card names."""

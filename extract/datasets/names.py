@@ -1,4 +1,4 @@
-"""Names of splits and classes, which people and programs write in several ways."""
+"""Names of splits and classes, which may be written in several ways."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from avcil.runtime.progress import log
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
 }  # fmt: skip
-"""Names of splits that are read without being asked for, in any case."""
+"""Names of splits that are understood by default, in upper or lower case."""
 SPLIT_LIKE = {
     *SPLIT_NAMES, "training", "dev", "development", "eval", "evaluation", "testing", "holdout",
 }  # fmt: skip
 
 
 def split_names(text: str) -> dict[str, Split]:
-    """Read `train=learn,test=exam`: names of one's own for splits.
+    """Read the user's own names of splits, such as `train=learn,test=exam`.
 
     Raises:
-        DatasetError: it is written in another way, or names an unknown split.
+        DatasetError: the text is malformed, or names an unknown split.
     """
     names: dict[str, Split] = {}
     for part in filter(None, text.split(",")):
@@ -44,44 +44,44 @@ def split_of(name: str, others: Mapping[str, Split]) -> Split | None:
 
     Args:
         name: such as `Validation`.
-        others: names of the user's own, which come first.
+        others: the user's own names, which take precedence.
     """
     key = name.strip().casefold()
     return others.get(key) or SPLIT_NAMES.get(key)
 
 
 def looks_like_a_split(name: str) -> bool:
-    """Tell whether a name such as `train_set` or `Test2017` probably means a split."""
+    """Return whether a name such as `train_set` or `Test2017` probably means a split."""
     return re.sub(r"[\W\d_]+|set$", "", name.casefold()) in SPLIT_LIKE
 
 
 def one_spelling(names: Iterable[str], where: Path) -> dict[str, str]:
     """Map each class name to one spelling, and log what was merged.
 
-    Names that differ only in the form of Unicode (one character or a letter and its accent) or in
-    blanks at the ends are one class: nobody can tell them apart on a screen.
+    Names that differ only in the Unicode form of accents or in blanks at the ends look the same
+    on a screen, and are one class.
     """
     groups = _alike(names, lambda name: unicodedata.normalize("NFC", name).strip())
     merged = [group for group in groups.values() if len(group) > 1]
     if merged:
-        log(f"{where}: one class each, although written in several ways: {_shown(merged)}")
+        log(f"{where}: spellings that are read as one class: {_shown(merged)}")
     return {
         name: key if len(group) > 1 else name for key, group in groups.items() for name in group
     }
 
 
 def fold(name: str) -> str:
-    """Return what is left of a name without case, blanks, hyphens and width of characters."""
+    """Return a name without differences in case, blanks, hyphens and character width."""
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def name_similar(names: Iterable[str], where: Path) -> None:
-    """Log classes that are kept apart although their names hardly differ."""
+    """Log the classes whose names are almost the same."""
     similar = [group for group in _alike(names, fold).values() if len(group) > 1]
     if similar:
         log(
             f"{where}: classes kept apart that differ only in case, blanks or hyphens: "
-            f"{_shown(similar)}; if they are one class, write them alike"
+            f"{_shown(similar)}; if they are one class, spell them the same way"
         )
 
 
@@ -93,6 +93,6 @@ def _alike(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[st
 
 
 def _shown(groups: list[list[str]]) -> str:
-    # ASCII: the two forms of an accented letter would look the same
+    # ASCII, because the two forms of an accented letter look the same
     shown = "; ".join(" and ".join(ascii(name) for name in group) for group in groups[:5])
     return shown + (" ..." if len(groups) > 5 else "")

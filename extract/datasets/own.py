@@ -1,4 +1,4 @@
-"""One's own clips, in a folder of folders or a table; and the built-in demo."""
+"""The user's own clips, in folders or a table, and the built-in demo."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ COLUMNS = ("path", "label", "split")
 def load_folder(where: Where) -> Dataset:
     """DIR/<split>/<class>/* or DIR/<class>/*.
 
-    Without folders of splits, the names of the files decide. Files that are no clips, and clips
-    outside the folders of classes, are counted in one line.
+    Without split folders, a hash of the file names chooses the splits. Files that are not clips,
+    and clips outside the class folders, are counted in a message.
 
     Raises:
         DatasetError: there is no such folder, or no clip in it, or its layout is unclear.
@@ -57,11 +57,11 @@ def load_folder(where: Where) -> Dataset:
 def load_csv(where: Where) -> Dataset:
     """A table with the columns path,label,split.
 
-    The delimiter may be a comma, a semicolon or a tab. Relative paths start at --videos or, left
-    out, at the table's own folder.
+    The delimiter may be a comma, a semicolon or a tab. Relative paths start at --videos, or at the
+    folder of the table.
 
     Raises:
-        DatasetError: there is no such table, or a row of it is wrong.
+        DatasetError: there is no such table, or one of its rows is wrong.
     """
     if where.splits is None or not where.splits.is_file():
         raise DatasetError(
@@ -104,7 +104,7 @@ def _clip(fields: Mapping[str, str], base: Path, names: Mapping[str, Split], pla
 
 
 def _located(base: Path, name: str) -> Path:
-    """Return the file that a table names, also where the disk has another form of Unicode."""
+    """Return the file that a table names, even if its name on disk has another Unicode form."""
     spellings = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
     for spelling in (*spellings, name.replace("\\", "/")):
         if os.path.lexists(base / spelling):
@@ -123,7 +123,7 @@ def _dataset(name: str, clips: Iterable[Clip], source: Path) -> Dataset:
 
 
 def _real_files(clips: Iterable[Clip]) -> list[Path]:
-    """Return the files behind links and detours such as `./`, without a look at each folder."""
+    """Resolve links and parts such as `./`, reading each folder only once."""
     real_folder = cache(lambda folder: Path(os.path.realpath(folder)))
     files = (real_folder(clip.path.parent) / clip.path.name for clip in clips)
     return [Path(os.path.realpath(file)) if file.is_symlink() else file for file in files]
@@ -164,7 +164,7 @@ def _clips_below(folder: Path) -> list[Path]:
 
 
 def _refuse_splits(folder: Path, paths: Iterable[Path]) -> None:
-    """Refuse what was probably meant as splits, before all of it becomes one class."""
+    """Refuse folders that are probably splits, before they become classes."""
     inner = {path.relative_to(folder).parts[0] for path in paths if path.parent != folder}
     if inner and looks_like_a_split(folder.name):
         raise DatasetError(
@@ -180,9 +180,9 @@ def _refuse_splits(folder: Path, paths: Iterable[Path]) -> None:
 
 
 def _split(paths: list[Path]) -> Iterator[tuple[Path, Split]]:
-    """Divide one class: a tenth each for validation and test, at least one; chosen by name.
+    """Split a class: a tenth each for validation and test, at least one clip.
 
-    Names decide by their hash, not by their order, which may carry meaning (one camera, one day).
+    A hash of the names chooses, since their order may have a meaning (one camera, one day).
     """
     share = max(1, round(len(paths) / 10)) if len(paths) >= 3 else 0
     ordered = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
@@ -191,7 +191,7 @@ def _split(paths: list[Path]) -> Iterator[tuple[Path, Split]]:
 
 
 def _left_out(paths: Iterable[Path], names: Mapping[str, Split]) -> str:
-    """Count the files that are no clips of a class by the reason, with an example of each."""
+    """Count the files that are not clips of a class, by reason, with an example of each."""
     reasons: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         if path.suffix.lower() not in SUFFIXES:
@@ -200,16 +200,16 @@ def _left_out(paths: Iterable[Path], names: Mapping[str, Split]) -> str:
         elif path.name.startswith("."):
             reasons["hidden"].append(path)
         elif len(path.parts) == 1 or split_of(path.parts[0], names):
-            reasons["in no folder of a class"].append(path)
+            reasons["not in a class folder"].append(path)
         else:
-            reasons[f"in {path.parts[0]!r}, which is no split (see --split-names)"].append(path)
+            reasons[f"in {path.parts[0]!r}, which is not a split (see --split-names)"].append(path)
     ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
     shown = [f"{len(found)} {why} ({str(found[0])!r})" for why, found in ordered[:8]]
     return "; ".join(shown) + (" ..." if len(ordered) > 8 else "")
 
 
 def load_demo(where: Where) -> Dataset:
-    """Render the clips that are missing, and list all."""
+    """Render the missing clips, and list all clips."""
     videos = where.videos or where.data / "demo" / "videos"
     render_demo(videos)
     clips = (Clip(clip.id, videos / clip.path, clip.name, clip.split) for clip in demo_clips())

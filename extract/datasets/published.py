@@ -1,4 +1,4 @@
-"""The published benchmarks, by their authors' lists and the file names on their cards."""
+"""Published benchmarks, from their authors' lists and the file names on their cards."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from avcil.extract.datasets.names import name_similar
 from avcil.extract.errors import DatasetError
 from avcil.runtime.progress import log
 
-Key = tuple[str, tuple[int, ...]]  # the video, and the seconds that a file's name says
+Key = tuple[str, tuple[int, ...]]  # the video, and the seconds in a file's name
 SHORTEST_VIDEO_NAME = 8
-"""Shorter names of videos occur in other words by chance."""
+"""Shorter names of videos occur in other names by chance."""
 
 
 def load_published(card: Card, where: Where) -> Dataset:
-    """List the clips of a benchmark; one whose file is not there fails when it is extracted.
+    """List the clips of a benchmark; clips without a file fail when they are extracted.
 
     Raises:
-        DatasetError: there are no lists or no folder of clips; says where to get them.
+        DatasetError: there are no lists or no folder of clips.
     """
     if where.split_names:
-        raise DatasetError(f"--split-names is for clips of your own: {card.name!r} has its splits")
+        raise DatasetError(
+            f"--split-names is for your own clips: {card.name!r} has published splits"
+        )
     splits = where.splits or where.data / card.name / "splits"
     videos = where.videos or where.data / card.name / "videos"
     classes, listed = _lists(card, splits)
@@ -67,10 +69,10 @@ def _lists(card: Card, splits: Path) -> Lists:
 
 
 def file_key(card: Card, stem: str) -> Key | None:
-    """Return the video and the seconds that a clip's name says, or None if it is no such name.
+    """Return the video and the seconds in a clip's name, or None if it has another form.
 
     Args:
-        card: of the benchmark; tells how files are named.
+        card: the benchmark, with the forms of its file names.
         stem: name of a file without its suffix, or an id.
     """
     for template in card.file_names:
@@ -91,14 +93,14 @@ def _pattern(template: str, video: str) -> re.Pattern[str]:
 
 
 class _Files:
-    """The files below a folder, found by what the lists call their clips."""
+    """The files below a folder, found by the names of clips in the lists."""
 
     def __init__(self, videos: Path, card: Card) -> None:
         self._card = card
         self._by_name: dict[str, Path] = {}
         for path in filter(is_clip, files_below(videos)):
             known = self._by_name.get(path.stem)
-            # A copy in another folder is no other clip; nor is what an interrupted download left.
+            # The same name again is a copy; empty files are left by interrupted downloads.
             if known is None or (_is_empty(known) and not _is_empty(path)):
                 self._by_name[path.stem] = path
         self._by_key: dict[Key, list[Path]] = defaultdict(list)
@@ -112,11 +114,11 @@ class _Files:
     def of(self, clip: str) -> Path | None:
         """Return a clip's file if there is one.
 
-        A file of the very name comes first. The name in a list may say more than the file's (the
-        seconds of a Kinetics clip) or less, but never something else.
+        A file with exactly this name is preferred. Otherwise the video must be the same, and the
+        seconds too, unless the list or the file name has none (as for Kinetics clips).
 
         Raises:
-            DatasetError: several files could be meant.
+            DatasetError: several files match.
         """
         if clip in self._by_name:
             return self._by_name[clip]
@@ -133,7 +135,7 @@ class _Files:
         return paths[0] if paths else None
 
     def hint(self, clips: Sequence[Clip]) -> None:
-        """Log how many missing clips seem to be there under another name."""
+        """Log how many missing clips seem to exist under another name."""
         used = {clip.path for clip in clips}
         missing = {
             key[0]: (clip.id, key[1])
@@ -148,14 +150,14 @@ class _Files:
                 continue
             key = file_key(self._card, stem)
             for video in _parts(stem, lengths):
-                # Another part of the same video, by its seconds, is no misnamed clip.
+                # A file with other seconds is another part of the same video.
                 if video in missing and (key is None or _milliseconds(key[1], missing[video][1])):
                     found.setdefault(video, path)
         if found:
             video, path = next(iter(found.items()))
             log(
-                f"{len(found)} clips of {self._card.name!r} have no file, but one with the name of "
-                f"their video: {path.name} could be {missing[video][0]}; if so, rename such files "
+                f"{len(found)} clips of {self._card.name!r} have no file, but other files contain "
+                f"their video's name: {path.name} could be {missing[video][0]}; if so, rename them "
                 f"to {' or '.join(self._card.file_names)}, times in seconds"
             )
 
@@ -169,5 +171,5 @@ def _milliseconds(times: Sequence[int], seconds: Sequence[int]) -> bool:
 
 
 def _is_empty(path: Path) -> bool:
-    """Tell whether a file has no bytes, or is a link to a file that is not there."""
+    """Return whether a file is empty, or a link to a missing file."""
     return not path.exists() or path.stat().st_size == 0

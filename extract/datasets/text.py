@@ -1,4 +1,4 @@
-"""Read lists and tables as they come from editors and spreadsheets."""
+"""Read lists and tables written by editors and spreadsheets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BYTE_ORDER_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, or in the encoding that its byte order mark names.
 
-    No other encoding is guessed: a wrong guess would give wrong names without an error.
+    Other encodings are not guessed: a wrong guess would give wrong names without an error.
 
     Raises:
         DatasetError: the file cannot be read, or is in another encoding.
@@ -53,10 +53,10 @@ def read_rows(path: Path, fits: Callable[[list[str]], bool]) -> Iterator[tuple[i
 
     Args:
         path: the table.
-        fits: whether its first row is divided as expected: tells the delimiter.
+        fits: whether its first row is divided as expected; the first delimiter that fits is used.
 
     Raises:
-        DatasetError: the table cannot be read; says where.
+        DatasetError: the table cannot be read.
     """
     text = read_text(path)
     for delimiter in DELIMITERS:

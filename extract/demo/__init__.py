@@ -1,8 +1,8 @@
 """Ten built-in classes of short clips, rendered as real mp4 files, for trying everything out.
 
-Ten classes share five looks and five sounds around a ring: each look and each sound belongs to two
-classes, but every pair of them to one class only. So neither eyes nor ears alone can tell more than
-every other class apart, and both together can:
+The classes share five looks and five sounds: each look and each sound belongs to two classes, and
+each pair of them to one class only. Pictures or sounds alone leave two classes to choose from; both
+together identify the class:
 
     fire engine    vehicle + siren      motorboat     boat + engine
     truck          vehicle + engine     sailing boat  boat + rush
@@ -33,12 +33,12 @@ from avcil.runtime.machine import cores
 from avcil.runtime.progress import track
 
 VERSION = 3
-"""Raised whenever the same seed gives other clips, so that old clips are rendered anew."""
+"""Increased whenever the same seed gives other clips, so that old clips are rendered again."""
 SECONDS = 2
 FRAME_RATE_HZ = 8
 COUNTS: dict[Split, int] = {"train": 24, "val": 6, "test": 10}
 
-# In this order two classes that look or sound alike meet sometimes in one task, mostly in two.
+# In this order, classes that share a look or a sound are mostly in different tasks.
 CLASSES: dict[str, tuple[Look, Sound]] = {
     "fire engine": (looks.vehicle, sounds.siren),
     "truck": (looks.vehicle, sounds.engine),
@@ -57,7 +57,7 @@ SOUNDS: tuple[Sound, ...] = tuple(dict.fromkeys(sound for _, sound in CLASSES.va
 
 @dataclass(frozen=True, slots=True)
 class DemoClip:
-    """One clip of the demo and where it lies under the folder of videos."""
+    """One clip of the demo and its path in the folder of videos."""
 
     split: Split
     label: int
@@ -70,7 +70,7 @@ class DemoClip:
 
     @property
     def id(self) -> str:
-        """A name that no other clip has."""
+        """A unique name."""
         return f"{self.name.replace(' ', '-')}-{self.split}-{self.number:02d}"
 
     @property
@@ -90,14 +90,14 @@ def demo_clips() -> list[DemoClip]:
 
 
 def render_demo(directory: Path, *, seed: int = 0, workers: int | None = None) -> None:
-    """Render the clips that are not there yet, in several processes.
+    """Render the missing clips, in several processes.
 
-    A folder that holds clips of another seed or version is rendered anew.
+    Clips of another seed or version are rendered again.
 
     Args:
         directory: the folder of videos.
-        seed: decides every pixel and sample.
-        workers: processes; one a core by default.
+        seed: determines every pixel and sample.
+        workers: number of processes; None starts one per core.
     """
     _settle(directory, {"version": VERSION, "seed": seed})
     missing = [clip for clip in demo_clips() if not (directory / clip.path).exists()]
@@ -122,11 +122,11 @@ def draw_clip(clip: DemoClip, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def _settle(directory: Path, identity: dict[str, int]) -> None:
-    """Make the folder belong to this seed and version, without clips of any other."""
+    """Mark the folder with this seed and version, and delete the clips of any other."""
     marker = directory / "demo.json"
     if marker.exists() and json.loads(marker.read_text()) == identity:
         return
-    marker.unlink(missing_ok=True)  # first, so that a kill now leaves nothing half believed
+    marker.unlink(missing_ok=True)  # first, so that a kill leaves no mark beside other clips
     for clip in demo_clips():
         (directory / clip.path).unlink(missing_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _render(job: tuple[Path, int, DemoClip]) -> None:
 
 
 def _frames(look: Look, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    """Draw the frames: background, a small distractor of another look, the thing, grain."""
+    """Draw the frames: background, a small distractor, the object, noise."""
     scene, actor = looks.background(rng), Actor.draw(rng)
     spot, size, colour = rng.uniform(-0.9, 0.9, 2), rng.uniform(0.05, 0.12), rng.uniform(0, 1, 3)
     for time_s in np.arange(SECONDS * FRAME_RATE_HZ) / FRAME_RATE_HZ:

@@ -1,6 +1,6 @@
 """The five looks of the demo, drawn from a generator so that no two clips look the same.
 
-A look paints a moving thing over a background. Coordinates run from -1 (left, top) to 1.
+A look paints a moving object over a background. Coordinates run from -1 (left, top) to 1.
 
 Shapes: H x W pixels.
 """
@@ -25,7 +25,7 @@ X, Y = np.meshgrid(_AXIS, _AXIS)
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """How one clip's thing differs from the others of its look."""
+    """How the object of one clip differs from others of its look."""
 
     x: float
     y: float
@@ -33,7 +33,7 @@ class Actor:
     speed: float
     """Signed: negative moves to the left."""
     phase: float
-    tint: NDArray[np.float64]  # [3], added to every colour of the thing
+    tint: NDArray[np.float64]  # [3], added to every colour of the object
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Actor:
@@ -116,7 +116,7 @@ def background(rng: np.random.Generator) -> Image:
 
 
 def speck(image: Image, x: float, y: float, size: float, colour: Colour) -> None:
-    """Paint a small disc that has no part in the class."""
+    """Paint a small disc that is unrelated to the class."""
     paint(image, _ellipse(X - x, Y - y, size, size), colour)
 
 

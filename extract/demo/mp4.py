@@ -21,14 +21,14 @@ def write_mp4(
     waveform: NDArray[np.float32],
     sample_rate: int,
 ) -> None:
-    """Write a clip so that the file is there whole or not at all.
+    """Write a clip atomically.
 
     Args:
-        path: where to; folders are made.
+        path: the file; its folders are created.
         frames: [F, H, W, 3] RGB; H and W even.
-        frame_rate_hz: frames a second.
+        frame_rate_hz: frames per second.
         waveform: [S] mono, -1..1.
-        sample_rate: samples a second.
+        sample_rate: samples per second.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -36,7 +36,7 @@ def write_mp4(
         # "bitexact" leaves out the date, so that the same clip gives the same bytes.
         options = {"fflags": "+bitexact"}
         with av.open(str(partial), "w", format="mp4", options=options) as container:
-            # Both streams first: the header, written with the first packet, lists them.
+            # Both streams first: the header is written with the first packet and lists them.
             video = _video_stream(container, frame_rate_hz, *frames.shape[1:3])
             audio = container.add_stream("aac", rate=sample_rate, layout="mono")
             for image in frames:
@@ -53,7 +53,7 @@ def write_mp4(
 def _video_stream(
     container: av.container.OutputContainer, rate_hz: int, height: int, width: int
 ) -> av.VideoStream:
-    # A constant quantiser and one thread: with "crf", the same frames gave one of three files.
+    # A constant quantizer and one thread: with "crf", the same frames gave one of three files.
     options = {"preset": "veryfast", "qp": "20", "threads": "1"}
     stream = container.add_stream("libx264", rate=rate_hz, options=options)
     stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"

@@ -31,7 +31,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/model
 
 
 def check_encoder(name: str) -> None:
-    """Refuse a name that cannot be an encoder's, without loading anything.
+    """Check that a name can be an encoder's, without loading anything.
 
     Raises:
         EncoderError: no encoder has this name.
@@ -45,7 +45,7 @@ def check_encoder(name: str) -> None:
 
 
 def is_named(name: str) -> bool:
-    """Return whether an encoder has this name, rather than a path or an id on the Hub."""
+    """Return whether this is the name of an encoder, and not a path or an id on the Hub."""
     return name in RELEASES or name in ENCODERS
 
 
@@ -57,7 +57,7 @@ def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encode
             SAM-Audio's public parts; or SAM-Audio's weights, a file beside its config.json; or a
             release's id on the Hugging Face Hub.
         device: where to run it.
-        kept: the folder that keeps what is needed of SAM-Audio releases on the Hub.
+        kept: the folder for the small part that is kept of SAM-Audio releases on the Hub.
 
     Raises:
         EncoderError: no encoder has this name, or its weights cannot be loaded.

@@ -1,4 +1,4 @@
-"""The interface of every encoder, and what it is given.
+"""The interface of every encoder, and its input.
 
 Shapes: F distinct frames of H x W pixels; Tv visual tokens; S samples.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,11 @@ from avcil.cache.schema import Encoding, Tokens
 from avcil.extract.errors import EncoderError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True)
 class Resizing:
-    """The size of the frames that an encoder takes, and how they come to it."""
+    """The size of the frames that an encoder takes, and how to resize them."""
 
     height: int
     width: int
@@ -40,22 +39,29 @@ class Media:
     waveform: NDArray[np.float32]
     """[S] mono, at the encoder's sample rate."""
     note: str = ""
-    """What one must know about the clip, such as that it has no sound; kept with its tokens."""
+    """Something to know about the clip, such as that it has no sound; kept with its tokens."""
 
 
 class Encoder(ABC):
     """Frozen networks that turn a decoded clip into visual and audio tokens.
 
-    Laws that the contract tests hold every encoder to: the same clip gives the same tokens,
-    whichever clips are encoded beside it; tokens have the widths of `encoding`; two encoders with
-    the same fingerprint give the same tokens. Where frames of several clips share a batch (on a
-    GPU), the same means: up to the rounding of the precision.
+    The contract tests check for every encoder: the same clip gives the same tokens, whichever clips
+    are encoded with it; tokens have the widths of `encoding`; two encoders with the same
+    fingerprint give the same tokens. Where frames of several clips share a batch (on a GPU), tokens
+    are the same up to the rounding of the precision.
     """
+
+    precisions: tuple[Precision, ...] = ("fp32",)
+    """Precisions that the encoder can compute in; the first is the one that `auto` chooses."""
+    precision: Precision = "fp32"
+    """The precision that `set_precision` chose."""
+    started: bool = False
+    """Set by an encoder with several precisions when it encodes its first clip."""
 
     @property
     @abstractmethod
     def sample_rate(self) -> int:
-        """Samples a second that `Media.waveform` must have."""
+        """Samples per second that `Media.waveform` must have."""
 
     @property
     @abstractmethod
@@ -70,20 +76,34 @@ class Encoder(ABC):
     def encode(self, clips: Sequence[Media]) -> list[Tokens]:
         """Return the tokens of each clip, in order."""
 
-    def stream(self, clips: Iterable[Media]) -> Iterator[Tokens]:
-        """Give the tokens of each clip, in order, taking clips as they are needed.
-
-        An encoder that works on several clips at once overrides this; it lets go of a clip's
-        arrays when it has given the tokens, or sooner.
-        """
-        for clip in clips:
-            yield from self.encode([clip])
-
+    @final
     def set_precision(self, precision: Precision) -> None:
-        """Choose how to compute, before the first clip.
+        """Choose the precision, before the first clip.
 
         Raises:
-            EncoderError: this encoder has no such choice.
+            EncoderError: the encoder cannot compute in this precision.
+            RuntimeError: clips were encoded in another one.
         """
-        if precision not in ("auto", "fp32"):
-            raise EncoderError(f"this encoder computes in fp32 alone, not in {precision}")
+        chosen = self.precisions[0] if precision == "auto" else precision
+        if chosen not in self.precisions:
+            known = " or ".join(self.precisions)
+            raise EncoderError(f"this encoder computes in {known} only, not in {precision}")
+        if self.started and chosen != self.precision:
+            raise RuntimeError("the precision must be chosen before the first clip")
+        self.precision = chosen
+
+
+class StreamingEncoder(Encoder):
+    """An encoder that works on several clips at once."""
+
+    @abstractmethod
+    def stream(self, clips: Iterable[Media]) -> Iterator[Tokens]:
+        """Yield the tokens of each clip, in order, and take clips as they are needed.
+
+        References to a clip's arrays are dropped when its tokens are yielded, or sooner.
+        """
+
+    @final
+    def encode(self, clips: Sequence[Media]) -> list[Tokens]:
+        """Return the tokens of each clip, in order."""
+        return list(self.stream(clips))

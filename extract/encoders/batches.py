@@ -1,6 +1,6 @@
-"""Frames of many clips through a vision tower, in batches of one shape.
+"""Run a vision tower on frames of many clips, in batches of one shape.
 
-One shape, so that a compiled tower is compiled once. When memory is out, batches are halved.
+With one shape, the tower is compiled only once. When memory runs out, batches are halved.
 
 Shapes: F frames of H x W pixels, the size that the tower takes; B frames of a batch; D channels.
 """
@@ -20,7 +20,7 @@ from avcil.runtime.progress import log
 
 
 class Tower(Protocol):
-    """What is needed of a vision tower."""
+    """The interface of a vision tower."""
 
     model: nn.Module
 
@@ -29,7 +29,7 @@ class Tower(Protocol):
 
 
 class FrameBatches:
-    """Takes frames in order and gives their vectors in the same order."""
+    """Takes frames and returns their vectors in the same order."""
 
     def __init__(
         self, tower: Tower, device: torch.device, *, size: int, pad: bool, compiled: bool
@@ -37,11 +37,11 @@ class FrameBatches:
         """Prepare to run.
 
         Args:
-            tower: on the device.
-            device: where.
-            size: B, frames a batch.
+            tower: the tower, on the device.
+            device: its device.
+            size: B, frames per batch.
             pad: fill the last batch with black frames, so that all have one shape.
-            compiled: compile the tower's blocks; where that fails, run without.
+            compiled: compile the tower's blocks; if that fails, run them uncompiled.
         """
         self._tower, self._device, self._pad = tower, device, pad
         self.size = size
@@ -51,18 +51,18 @@ class FrameBatches:
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def add(self, frames: Tensor) -> None:
-        """Take frames [F, H, W, 3]; run the batches that are full."""
-        self._frames.append(self.spare(partial(self.moved, frames)))
+        """Add frames [F, H, W, 3]; run the batches that are full."""
+        self._frames.append(self.retry_smaller(partial(self.to_device, frames)))
         while self._waiting >= self.size:
             self._run(self.size)
 
     def flush(self) -> None:
-        """Run what does not fill a batch."""
+        """Run the frames that do not fill a batch."""
         if self._waiting:
             self._run(self._waiting)
 
     def take(self, count: int) -> Tensor | None:
-        """Return the next vectors [count, D], or None where they are not computed yet."""
+        """Return the next vectors [count, D], or None if they are not computed yet."""
         if sum(map(len, self._vectors)) < count:
             return None
         taken, rest = torch.cat(self._vectors).tensor_split([count])
@@ -70,27 +70,27 @@ class FrameBatches:
         return taken
 
     def clear(self) -> None:
-        """Forget frames of clips that were given up."""
+        """Discard the frames and vectors of an abandoned stream."""
         self._frames.clear()
         self._vectors.clear()
 
-    def moved(self, tensor: Tensor) -> Tensor:
-        """Copy a tensor to the device, beside what is computed there."""
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """Copy a tensor to the device while the device computes."""
         if self._copying is None:
             return tensor.to(self._device)
         computing = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._copying):
-            # Pinned, or the copy would wait for everything that is computed before it.
+            # Pinned memory: other copies would wait for all earlier computations.
             moved = tensor.pin_memory().to(self._device, non_blocking=True)
         computing.wait_stream(self._copying)
         moved.record_stream(computing)
         return moved
 
-    def spare(self, work: Callable[[], Tensor]) -> Tensor:
-        """Do some work on the device; when memory is out, halve the batch and do it again.
+    def retry_smaller(self, work: Callable[[], Tensor]) -> Tensor:
+        """Do some work on the device; if memory runs out, halve the batches and try again.
 
         Raises:
-            ExtractError: memory is out at one frame a batch.
+            ExtractError: there is not enough memory for a batch of one frame.
         """
         while True:
             try:
@@ -98,13 +98,13 @@ class FrameBatches:
             except torch.OutOfMemoryError as error:
                 if self.size == 1:
                     raise ExtractError(
-                        f"out of memory on {self._device}, even for one frame at a time: stop what "
-                        "else uses it, or choose another --device"
+                        f"out of memory on {self._device}, even for one frame at a time: stop "
+                        "other programs that use it, or choose another --device"
                     ) from error
-            # Not within `except`: the error holds the tensors that did not fit.
+            # Outside of `except`, since the error references the tensors that did not fit.
             self.size //= 2
             torch.cuda.empty_cache()
-            log(f"out of memory on {self._device}: going on with {self.size} frames a batch")
+            log(f"out of memory on {self._device}: continuing with {self.size} frames per batch")
 
     @property
     def _waiting(self) -> int:
@@ -117,7 +117,7 @@ class FrameBatches:
         if self._pad and count < self.size:
             black = frames.new_zeros((self.size - count, *frames.shape[1:]))
             frames = torch.cat([frames, black])
-        self._vectors.append(self.spare(partial(self._computed, frames))[:count])
+        self._vectors.append(self.retry_smaller(partial(self._computed, frames))[:count])
 
     def _computed(self, frames: Tensor) -> Tensor:
         return torch.cat([self._through_tower(some) for some in frames.split(self.size)])
@@ -131,20 +131,20 @@ class FrameBatches:
             if self._blocks is None:
                 raise
             reason = " ".join(str(error).split())[:200]
-        log(f"the vision tower cannot be compiled and runs without, slower ({reason})")
+        log(f"the vision tower cannot be compiled and runs uncompiled, which is slower ({reason})")
         self._tower.model.blocks, self._blocks = self._blocks, None
         return self._through_tower(frames)
 
 
 def _compile(model: nn.Module) -> nn.Module:
-    """Have every block compiled when it first runs; return the blocks as they were.
+    """Let every block be compiled when it first runs; return the original blocks.
 
-    Block by block: seconds to compile, since all share one graph, where the whole model took
-    minutes and ran 3 % faster.
+    Blocks share one graph, which compiles in seconds; the whole model took minutes and ran 3 %
+    faster.
     """
     blocks = model.get_submodule("blocks")
     warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # off on purpose
-    log("compiling the vision tower: some seconds")
+    log("compiling the vision tower, which takes some seconds")
     compiled = [cast(nn.Module, torch.compile(block)) for block in blocks.children()]
     model.blocks = nn.ModuleList(compiled)
     return blocks

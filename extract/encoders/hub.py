@@ -1,7 +1,7 @@
-"""Releases on the Hugging Face Hub: fetch what is needed, keep the little that is used.
+"""Fetch releases from the Hugging Face Hub, and keep the small part that is used.
 
-The checkpoint, of many gigabytes, goes to the Hub's own cache, where other programs find it too.
-What the encoders need of it is kept in a small folder, which a later run loads without the Hub.
+The checkpoint of many gigabytes goes to the Hub's own cache, where other programs find it too. The
+part that the encoders need is kept in a small folder, which later runs load without the Hub.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def kept_folder(repo: str, root: Path) -> Path:
 
 
 def is_kept(folder: Path) -> bool:
-    """Tell whether an earlier run kept all that is needed of a release."""
+    """Return whether an earlier run kept everything that is needed of a release."""
     return (folder / "config.json").is_file() and (folder / KEPT).is_file()
 
 
 def fetch_config(repo: str) -> Path:
-    """Return a folder with a model's config.json, a kilobyte that says what the rest is.
+    """Return a folder with a model's config.json, a kilobyte that describes the model.
 
     Raises:
-        EncoderError: it cannot be had; says why, and what to do.
+        EncoderError: it cannot be fetched.
     """
     return fetch_file(repo, "config.json").parent
 
@@ -42,10 +42,10 @@ def fetch_checkpoint(repo: str, kept: Path) -> Path:
 
     Args:
         repo: owner/model.
-        kept: where the small part of it will be kept, for the user to know.
+        kept: where the small part of it will be kept, for the message.
 
     Raises:
-        EncoderError: the release cannot be had; says why, and what to do.
+        EncoderError: the release cannot be fetched.
     """
     log(f"fetching the weights of {repo}; {KEPT} will be kept in {kept} for later runs")
     try:
@@ -58,7 +58,7 @@ def fetch_safetensors(repo: str) -> Path:
     """Return a folder with the weights of a model in transformers' format, of one file or several.
 
     Raises:
-        EncoderError: the model cannot be had; says why, and what to do.
+        EncoderError: the model cannot be fetched.
     """
     log(f"fetching the weights of {repo}")
     try:
@@ -71,14 +71,14 @@ def fetch_safetensors(repo: str) -> Path:
 
 
 class _NoSuchFile(EncoderError):
-    """The model is there, a file of it is not."""
+    """The model exists, but one of its files does not."""
 
 
 def fetch_file(repo: str, name: str) -> Path:
-    """Return a file of a model in the Hub's cache, where it is put unless it is there.
+    """Return the path of a model's file in the Hub's cache, and download it if it is not there.
 
     Raises:
-        EncoderError: the file cannot be had; says why, and what to do.
+        EncoderError: the file cannot be fetched; the message says why, and what to do.
     """
     from huggingface_hub import errors, hf_hub_download
 
@@ -89,9 +89,9 @@ def fetch_file(repo: str, name: str) -> Path:
         raise EncoderError(_not_granted(repo, page)) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise EncoderError(
-            f"no folder {repo!r} here, and no such model on the Hub that your token may see: check "
-            f"the name at {page}; SAM-Audio's are facebook/sam-audio-small, -base and -large, "
-            "PE-AV's facebook/pe-av-small, -base and -large"
+            f"no folder {repo!r} here, and no such model on the Hub that your token can access: "
+            f"check the name at {page}; SAM-Audio's are facebook/sam-audio-small, -base and "
+            "-large, PE-AV's facebook/pe-av-small, -base and -large"
         ) from error
     except errors.LocalEntryNotFoundError as error:  # before its parent EntryNotFoundError
         raise EncoderError(_offline(repo, name)) from error
@@ -110,14 +110,14 @@ def _not_granted(repo: str, page: str) -> str:
 
     if get_token() is None:
         return (
-            f"{repo} is for those who were granted access, and no token is set: ask for access at "
-            f"{page}, then run `hf auth login` or set HF_TOKEN; to try things out without it, use "
+            f"access to {repo} is restricted, and no token is set: request access at {page}, "
+            "then run `hf auth login` or set HF_TOKEN; to try things out without it, use "
             "--encoder tiny"
         )
     return (
-        f"{repo} is for those who were granted access, and your token's owner is not among them: "
-        f"ask at {page} and wait for the answer (a fine-grained token also needs the permission "
-        "to read gated repositories); to try things out without it, use --encoder tiny"
+        f"access to {repo} is restricted, and your token's owner has none: request access at "
+        f"{page} and wait for approval (a fine-grained token also needs the permission to read "
+        "gated repositories); to try things out without it, use --encoder tiny"
     )
 
 
@@ -138,9 +138,9 @@ def _interrupted(repo: str, name: str, error: Exception) -> str:
 
         return (
             f"no space is left for {name} of {repo} in {HF_HUB_CACHE}: make room, or set HF_HOME "
-            "to a folder on another disk; the download goes on where it stopped"
+            "to a folder on another disk; the download continues where it stopped"
         )
     if getattr(getattr(error, "response", None), "status_code", None) == HTTPStatus.UNAUTHORIZED:
         return f"the Hub refuses your token for {repo}: run `hf auth login` or set HF_TOKEN anew"
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{name} of {repo} cannot be fetched ({reason}): run again to go on with it"
+    return f"{name} of {repo} cannot be fetched ({reason}): run again to continue"

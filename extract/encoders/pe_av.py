@@ -1,7 +1,7 @@
-"""PE-AV's frozen encoders: the second family, by transformers' own classes.
+"""PE-AV's frozen encoders, built from the classes of transformers.
 
-Of a release only the audio and the video encoder are used; what joins them, and the text, is not.
-Every token has seen or heard the whole clip, so a clip is encoded whole and by itself.
+Only the audio and the video encoder of a release are used, not its joint and text encoders. Every
+token depends on the whole clip, so each clip is encoded whole and by itself.
 
 Shapes: F distinct frames of size x size pixels; Tv visual tokens; S samples; Ta audio tokens; D
 channels.
@@ -29,11 +29,11 @@ from avcil.extract.errors import EncoderError, ExtractError
 
 NAME = "pe-av"
 MODEL_TYPES = ("pe_audio_video", "pe_audio_video_encoder")
-"""What `config.json` of a whole release says, and of its encoders alone."""
+"""`model_type` in the config.json of a whole release, and of its encoders alone."""
 
 
 def is_release(folder: Path) -> bool:
-    """Tell whether a folder's config.json is that of PE-AV."""
+    """Return whether a folder's config.json is that of PE-AV."""
     try:
         return json.loads((folder / "config.json").read_bytes()).get("model_type") in MODEL_TYPES
     except (OSError, ValueError, AttributeError):
@@ -49,11 +49,11 @@ def load(folder: Path, device: torch.device) -> Encoder:
 
     Raises:
         EncoderError: transformers does not know PE-AV, the weights or their configuration cannot be
-            read, or tensors are missing, surplus or misshapen.
+            read, or tensors are missing, unexpected or of the wrong shape.
     """
     audio, video = _built(folder)
-    # Not by from_pretrained: a whole release stores the encoders under the first of these names;
-    # asked for PeAudioVideoEncoder, it draws their weights at random and only warns.
+    # Not with from_pretrained: a whole release stores the encoders under the first of these names,
+    # and PeAudioVideoEncoder.from_pretrained initializes them at random with only a warning.
     names = {
         audio: ("audio_model.audio_encoder.", "embedder.audio_encoder."),
         video: ("video_model.video_encoder.", "embedder.video_encoder."),
@@ -79,8 +79,8 @@ def _built(folder: Path) -> tuple[nn.Module, nn.Module]:
     try:
         config: Any = PeAudioVideoEncoderConfig.from_pretrained(folder)
         vision = config.video_config.vision_config
-        # transformers 5.23 writes the width of the head as num_classes and takes num_labels, 2
-        # where it is not given, when it reads.
+        # transformers 5.23 writes the width of the head as num_classes, but reads num_labels, whose
+        # default is 2.
         vision.num_labels = getattr(vision, "num_classes", None) or vision.num_labels
         return PeAudioEncoder(config.audio_config), PeVideoEncoder(config.video_config)
     except (OSError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
@@ -104,7 +104,7 @@ class PeAvEncoder(Encoder):
 
     @property
     def sample_rate(self) -> int:
-        """Samples a second that the codec hears."""
+        """Samples per second of the codec's input."""
         return int(self._codec.sampling_rate)
 
     @property
@@ -139,10 +139,10 @@ class PeAvEncoder(Encoder):
 
     @torch.inference_mode()
     def encode(self, clips: Sequence[Media]) -> list[Tokens]:
-        """Encode clip after clip: padded to a common length, a clip's tokens would change.
+        """Encode clip by clip: padding to a common length would change the tokens.
 
         Raises:
-            ExtractError: memory is out.
+            ExtractError: memory ran out.
         """
         try:
             return [self._encode(clip) for clip in clips]

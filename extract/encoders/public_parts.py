@@ -1,6 +1,6 @@
-"""SAM-Audio's two encoders from the parts of it that are public, for those without access.
+"""SAM-Audio's two encoders from public parts, for users without access to SAM-Audio.
 
-PE-Core and DAC-VAE were also released by themselves. Whether those weights equal the copies in
+PE-Core and DAC-VAE were also released separately. Whether those weights equal the copies in
 SAM-Audio has not been verified, so their tokens have a fingerprint and a name of their own.
 
 Source: facebook/PE-Core-L14-336 and facebook/dacvae-watermarked on the Hugging Face Hub.
@@ -34,23 +34,23 @@ from avcil.runtime.progress import log
 NAME = "public-parts"
 CODEC_FILE = "weights.pth"
 SAMPLE_RATE = 48_000
-"""Samples a second of the codec; its file does not say."""
+"""Samples per second of the codec; not stored in its file."""
 
 
 def is_release(folder: Path) -> bool:
-    """Tell whether a folder has both parts: weights.pth and PE-Core-<size>.pt."""
+    """Return whether a folder has both parts: weights.pth and PE-Core-<size>.pt."""
     return (folder / CODEC_FILE).is_file() and len(_vision_files(folder)) == 1
 
 
 def load_from_hub(device: torch.device) -> Encoder:
-    """Load both parts from the Hub, where anyone may have them.
+    """Load both parts from the Hub, where they are public.
 
     Raises:
-        EncoderError: a part cannot be had, or is not understood.
+        EncoderError: a part cannot be fetched or read.
     """
     log(
-        "public-parts: that these weights equal SAM-Audio's copies has not been verified; a cache "
-        "made with them is not mixed with one of sam-audio"
+        "public-parts: these weights have not been verified to equal SAM-Audio's; caches made with "
+        "them cannot be mixed with those of sam-audio"
     )
     codec = fetch_file("facebook/dacvae-watermarked", CODEC_FILE)
     return _load(codec, fetch_file("facebook/PE-Core-L14-336", "PE-Core-L14-336.pt"), device)
@@ -60,7 +60,7 @@ def load(folder: Path, device: torch.device) -> Encoder:
     """Load both parts from a folder.
 
     Raises:
-        EncoderError: a file cannot be read, or tensors are missing, surplus or misshapen.
+        EncoderError: a file cannot be read, or tensors are missing, unexpected or misshapen.
     """
     return _load(folder / CODEC_FILE, _vision_files(folder)[0], device)
 
@@ -77,14 +77,14 @@ def _load(codec: Path, perception: Path, device: torch.device) -> Encoder:
 
 
 def _state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint, which may lie one level down or be named by DDP."""
+    """Return the tensors of a checkpoint: they may be nested in a dictionary, or saved by DDP."""
     content: Mapping[str, Any] = read_checkpoint(path)
     inner = next((content[key] for key in ("state_dict", "weights") if key in content), content)
     return {name.removeprefix("module."): tensor for name, tensor in inner.items()}
 
 
 def _codec_sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Tell the codec's sizes from its tensors: a kernel is as long as two strides."""
+    """Infer the codec's sizes from its tensors: a kernel is two strides long."""
     folded = fold_weight_norm(below(tensors, AUDIO))
     projection = fold_weight_norm(below(tensors, PROJECTION))
     found = ((re.fullmatch(r"block\.(\d+)\.block\.4\.weight", name), name) for name in folded)

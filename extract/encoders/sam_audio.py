@@ -1,8 +1,8 @@
 """SAM-Audio's frozen encoders: PE-Core's vision tower and the DAC-VAE audio encoder.
 
-A release is a folder with `config.json` and `checkpoint.pt` (or safetensors). Of its tensors only
-those of the two encoders are read; they are kept as `encoders.safetensors`, so that the next run
-needs no file of many gigabytes.
+A release is a folder with `config.json` and `checkpoint.pt` (or safetensors). Only the tensors of
+the two encoders are read; they are kept as `encoders.safetensors`, so that the next run does not
+need the checkpoint of many gigabytes.
 
 Source: facebook/sam-audio-{small,base,large}; the tensors' names are those of the release.
 """
@@ -52,15 +52,15 @@ def load(release: Path, device: torch.device, kept: Path | None = None) -> Encod
     """Load the encoders of a release, and keep their weights for the next run.
 
     Args:
-        release: a folder with config.json and the weights; or the file of the weights, beside which
-            config.json lies.
+        release: a folder with config.json and the weights; or a file of weights with config.json in
+            the same folder.
         device: where to run them.
-        kept: where to keep the small part of it; left out, in the folder itself. Of a file that was
-            named, nothing is kept.
+        kept: folder for the weights of the encoders; None keeps them in the release itself. If
+            `release` is a file, nothing is kept.
 
     Raises:
         EncoderError: a file is missing, the configuration is not understood, or tensors are
-            missing, surplus or misshapen.
+            missing, unexpected or of the wrong shape.
     """
     config = read_config(release if release.is_dir() else release.parent)
     tensors = read_tensors(release, PREFIXES)
@@ -83,7 +83,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has no config.json: give the folder of a SAM-Audio release"
         ) from error
     except ValueError as error:
-        raise EncoderError(f"{path} is no JSON: {what_is(path) or error}") from error
+        raise EncoderError(f"{path} is not valid JSON: {what_is(path) or error}") from error
     for name, fields in {
         "vision_encoder": ("name", "image_size", "dim"),
         "audio_codec": (
@@ -96,7 +96,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     }.items():
         missing = [field for field in fields if field not in config.get(name, {})]
         if missing:
-            raise EncoderError(f"{path} does not say {name}.{', '.join(missing)}")
+            raise EncoderError(f"{path} has no {name}.{', '.join(missing)}")
     _check_settings(path, config)
     return config
 
@@ -119,7 +119,7 @@ def vision_tower(name: str, tensors: Mapping[str, Tensor]) -> VisionTower:
     if name not in VISION_MODELS:
         raise EncoderError(f"unknown vision encoder {name!r}; known are {', '.join(VISION_MODELS)}")
     model: Any = timm.create_model(VISION_MODELS[name])
-    # timm's filter passes what it does not know without a word: the strict load names it.
+    # timm's filter silently keeps unknown tensors; the strict load reports them.
     load_strictly(model, checkpoint_filter_fn(dict(tensors), model), "vision encoder")
     return VisionTower(model, model.patch_embed.img_size[0], model.num_classes)
 
@@ -151,7 +151,7 @@ def audio_tower(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Aud
 
 
 def _projection(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Conv1d:
-    """Return the bottleneck's mean: the first half of what it projects to."""
+    """Return the projection to the bottleneck's mean, the first half of its outputs."""
     width = config["codebook_dim"]
     projection = nn.Conv1d(config["latent_dim"], width, 1)
     folded = fold_weight_norm(below(tensors, PROJECTION))
@@ -184,7 +184,7 @@ def _part_name(name: str) -> str:
 
 
 def fold_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Replace every pair of length and direction by the weight that it stands for.
+    """Replace every pair of length and direction by the resulting weight.
 
     Source: Salimans and Kingma, Weight Normalization, NeurIPS 2016, equation 2.
     """
@@ -203,7 +203,7 @@ def fold_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _plain_spelling(name: str) -> str:
-    """Spell weight norm in its older way, whichever PyTorch saved it."""
+    """Return the older name of a weight-norm tensor, whichever PyTorch version saved it."""
     return name.replace("parametrizations.weight.original0", "weight_g").replace(
         "parametrizations.weight.original1", "weight_v"
     )
@@ -222,11 +222,11 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -
     """Load tensors into a module of the same names and shapes.
 
     Raises:
-        EncoderError: some are missing, surplus or misshapen; they are named.
+        EncoderError: tensors are missing, unexpected or of the wrong shape.
     """
     own = module.state_dict()
     faults = [f"missing {name}" for name in own.keys() - tensors.keys()]
-    faults += [f"surplus {name}" for name in tensors.keys() - own.keys()]
+    faults += [f"unexpected {name}" for name in tensors.keys() - own.keys()]
     faults += [
         f"{name} is {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
         for name in own.keys() & tensors.keys()

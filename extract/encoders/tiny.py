@@ -1,7 +1,7 @@
-"""The built-in encoder: the towers of SAM-Audio made small, with random weights from a seed.
+"""The built-in encoder: SAM-Audio's towers in a small size, with random weights from a seed.
 
-It needs no download and runs on a laptop, so that every step can be tried. Its features mean
-little: figures made with it compare methods on the demo and nothing else.
+It needs no download and runs on a laptop, so that every step can be tried. Results on its tokens
+compare methods on the demo and say nothing about SAM-Audio.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ IMAGE_SIZE = 64
 VISUAL_WIDTH = 64
 AUDIO_WIDTH = 32
 SAMPLE_RATE = 16_000
-STRIDES = (4, 4, 4, 10)  # a hop of 640 samples: 25 tokens a second, as SAM-Audio
+STRIDES = (4, 4, 4, 10)  # a hop of 640 samples: 25 tokens per second, as in SAM-Audio
 
 
 @torch.no_grad()
 def load(device: torch.device) -> Encoder:
-    """Build the encoder; the same weights on every machine."""
+    """Build the encoder, with the same weights on every machine."""
     generator = torch.Generator().manual_seed(SEED)
-    # Modules draw initial weights as they are built: keep that away from the caller's generator.
+    # Modules draw initial weights when they are built; leave the caller's generator unchanged.
     with torch.random.fork_rng(devices=[]):
         vision, audio = _vision_tower(), _audio_tower()
     _draw_weights(vision, generator, gain=1.0)
     # Half the variance in every layer, since each of the DAC's blocks adds to its input, and a
-    # loud first one, since recordings are quiet: the five sounds of the demo told apart by ridge
-    # regression rose from 0.77 to 0.93.
+    # larger gain in the first, since recordings are quiet: the accuracy of ridge regression on
+    # the demo's five sounds rose from 0.77 to 0.93.
     _draw_weights(audio, generator, gain=math.sqrt(0.5))
     audio.encoder.get_parameter("conv1.weight").mul_(4)
     return TowerEncoder(

@@ -1,7 +1,7 @@
-"""The two towers that see and hear: PE-Core's vision transformer and the DAC-VAE audio encoder.
+"""The two towers: PE-Core's vision transformer and the DAC-VAE audio encoder.
 
-Both are other libraries' classes with nothing added but what goes in and what comes out, so that
-released weights load into them and a small random copy (`tiny`) takes the same path.
+Both wrap classes of other libraries and only prepare their inputs and outputs, so that released
+weights load into them, and the small random `tiny` runs the same code.
 
 Shapes: B clips; F frames of size x size pixels; S samples; T tokens; D channels.
 """
@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avcil.cache.schema import Encoding, Tokens
-from avcil.extract.encoders.base import Encoder, Media, Precision, Resizing
+from avcil.extract.encoders.base import Media, Precision, Resizing, StreamingEncoder
 from avcil.extract.encoders.batches import FrameBatches
 from avcil.runtime.device import multiplies_bf16
 
 
 class VisionTower(nn.Module):
-    """A frame becomes one vector of norm 1: timm's PE-Core with its pooling and projection."""
+    """Encodes a frame as one vector of norm 1: timm's PE-Core with its pooling and projection."""
 
     def __init__(self, model: nn.Module, size: int, width: int) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class VisionTower(nn.Module):
     def vectors(self, images: Tensor) -> Tensor:
         """Map images [F, 3, size, size] to unit vectors [F, D] in float32."""
         with exact():
-            seen = self.model(images.to(next(self.model.parameters()).dtype))
-        return functional.normalize(seen.float(), dim=-1)
+            visual = self.model(images.to(next(self.model.parameters()).dtype))
+        return functional.normalize(visual.float(), dim=-1)
 
     def images(self, frames: Tensor) -> Tensor:
         """Map uint8 frames [F, size, size, 3] to images [F, 3, size, size] in -1..1."""
@@ -56,7 +56,7 @@ class VisionTower(nn.Module):
 
 
 class AudioTower(nn.Module):
-    """Every `hop` samples become one vector: transformers' DAC encoder and a projection."""
+    """Encodes every `hop` samples as one vector: transformers' DAC encoder and a projection."""
 
     def __init__(self, encoder: nn.Module, projection: nn.Conv1d, hop: int) -> None:
         super().__init__()
@@ -77,10 +77,10 @@ class AudioTower(nn.Module):
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Compute float32 in float32: TF32 is off by 1e-3.
+    """Compute in float32 and not in TF32, whose errors are 1e-3.
 
-    TF32 is cuDNN's default, and NVIDIA's containers turn it on for products of matrices as well.
-    What was set before is restored, be it by PyTorch's older switches or by `fp32_precision`.
+    TF32 is cuDNN's default, and NVIDIA's containers turn it on for matrix products as well.
+    Earlier settings are restored, whether made by PyTorch's older switches or `fp32_precision`.
     """
     cudnn, switches = torch.backends.cudnn, _fp32_switches()
     with ExitStack() as restoring:
@@ -108,9 +108,9 @@ def _fp32_switches() -> list[Any]:
 
 
 def reflected(waveforms: Tensor, hop: int) -> Tensor:
-    """Reflect at the end up to a multiple of the hop; [B, S] -> [B, S']."""
+    """Pad with a reflection of the end to a multiple of the hop; [B, S] -> [B, S']."""
     missing = -waveforms.shape[-1] % hop
-    # A reflection needs more samples than it adds; what is shorter is silence first.
+    # A reflection needs more samples than it adds; shorter sounds are first padded with silence.
     silence = max(0, missing + 1 - waveforms.shape[-1])
     if silence:
         waveforms = functional.pad(waveforms, (0, silence))
@@ -120,7 +120,7 @@ def reflected(waveforms: Tensor, hop: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Towers:
-    """What is fixed about a pair of towers besides their weights."""
+    """Properties of a pair of towers besides their weights."""
 
     name: str
     sample_rate: int
@@ -129,28 +129,39 @@ class Towers:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """How the towers are run."""
+    """How the towers run; the tokens depend on it only up to the rounding of the precision."""
 
-    precision: Literal["fp32", "bf16", "fp16"]
-    """Of the vision tower; the audio tower, a twentieth of the work, stays at fp32."""
     batch_frames: int
     across_clips: bool
-    """Fill batches with frames of several clips; else a clip's tokens owe its neighbours no bit."""
+    """Fill batches with frames of several clips; otherwise each clip is encoded by itself."""
     compiled: bool
 
     @classmethod
     def on(cls, device: torch.device) -> Running:
-        """Return what is fastest on a device at no loss that matters."""
+        """Return what is fastest on a device."""
         if device.type == "cuda":
-            half: Literal["bf16", "fp16"] = "bf16" if multiplies_bf16(device) else "fp16"
-            return cls(precision=half, batch_frames=128, across_clips=True, compiled=True)
-        return cls(precision="fp32", batch_frames=256, across_clips=False, compiled=False)
+            return cls(batch_frames=128, across_clips=True, compiled=True)
+        return cls(batch_frames=256, across_clips=False, compiled=False)
 
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
-class TowerEncoder(Encoder):
+def precisions_on(device: torch.device) -> tuple[Precision, ...]:
+    """Return the precisions of the vision tower, the usual one of the device first.
+
+    The audio tower, a twentieth of the work, always computes in fp32.
+    """
+    if device.type != "cuda":
+        return ("fp32", "bf16", "fp16")
+    return ("bf16", "fp32", "fp16") if multiplies_bf16(device) else ("fp16", "fp32", "bf16")
+
+
+class TowerEncoder(StreamingEncoder):
     """A vision and an audio tower as an encoder of clips."""
 
     def __init__(
@@ -160,29 +171,20 @@ class TowerEncoder(Encoder):
         self._weights = weights_digest(vision, audio)
         self.vision = vision.eval().requires_grad_(False).to(device)
         self.audio = audio.eval().requires_grad_(False).to(device)
+        self.precisions = precisions_on(device)
+        self.precision = self.precisions[0]
         self.running = Running.on(device)
         self._batches: FrameBatches | None = None
 
     @property
     def sample_rate(self) -> int:
-        """Samples a second that the audio tower hears."""
+        """Samples per second of the audio tower's input."""
         return self._towers.sample_rate
 
     @property
     def resizing(self) -> Resizing:
         """Size of a frame; the official path resizes with antialiasing, too."""
         return Resizing(self.vision.size, self.vision.size, "bicubic")
-
-    def set_precision(self, precision: Precision) -> None:
-        """Choose the precision of the vision tower; auto is that of the device."""
-        chosen = Running.on(self._device).precision if precision == "auto" else precision
-        self.run_as(replace(self.running, precision=chosen))
-
-    def run_as(self, running: Running) -> None:
-        """Choose how to run, before the first clip."""
-        if self._batches is not None and running != self.running:
-            raise RuntimeError("how the towers are run is chosen before the first clip")
-        self.running = running
 
     def encoding(self, *, seconds: float, visual_rate_hz: float) -> Encoding:
         """Describe the tokens; the fingerprint covers weights, sizes, rates and precision."""
@@ -194,14 +196,12 @@ class TowerEncoder(Encoder):
             "seconds": float(seconds),
             "visual_rate_hz": float(visual_rate_hz),
         }
-        if (
-            self.running.precision != "fp32"
-        ):  # fp32 has no entry: so it was before there was a choice
-            settings["precision"] = self.running.precision
+        if self.precision != "fp32":  # early caches were fp32 and have no such entry
+            settings["precision"] = self.precision
         return Encoding(
             encoder=self._towers.name,
             fingerprint=hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
-            precision=self.running.precision,
+            precision=self.precision,
             random_weights=self._towers.random_weights,
             visual_tokens=max(1, round(seconds * visual_rate_hz)),
             visual_width=self.vision.width,
@@ -213,72 +213,68 @@ class TowerEncoder(Encoder):
             unit_norm=("visual",),
         )
 
-    def encode(self, clips: Sequence[Media]) -> list[Tokens]:
-        """Return the tokens of each clip, in order."""
-        return list(self.stream(clips))
-
     @torch.inference_mode()
     def stream(self, clips: Iterable[Media]) -> Iterator[Tokens]:
-        """Give the tokens of each clip, in order; on a GPU a clip is computed while one is copied.
+        """Yield the tokens of each clip, in order; a GPU computes one clip while it copies another.
 
-        Sounds go one by one: a batch of several lengths would need padding, which changes the
-        last tokens of the shorter ones.
+        Sounds are encoded one by one: a batch of several lengths would need padding, which changes
+        the last tokens of the shorter ones.
         """
-        batches = self._batches = self._batches or self._prepared()
+        self.started = True
+        batches = self._batches = self._batches or self._prepare()
         batches.clear()
         encoded: deque[_Encoded] = deque()
         copied: deque[_Copied] = deque()
         for clip in clips:
-            encoded.append(self._begun(clip, batches))
+            encoded.append(self._begin(clip, batches))
             if not self.running.across_clips:
                 batches.flush()
             copied.extend(self._copied(encoded, batches))
-            del clip  # frees its memory before the next is asked for
+            del clip  # frees its memory before the next one is requested
             while len(copied) > self.running.across_clips:
                 yield copied.popleft().tokens()
         batches.flush()
         copied.extend(self._copied(encoded, batches))
         yield from (copy.tokens() for copy in copied)
 
-    def _prepared(self) -> FrameBatches:
-        running = self.running
-        self.vision.model.to(DTYPES[running.precision])
+    def _prepare(self) -> FrameBatches:
+        self.vision.model.to(DTYPES[self.precision])
         return FrameBatches(
             self.vision,
             self._device,
-            size=running.batch_frames,
-            pad=running.across_clips,
-            compiled=running.compiled,
+            size=self.running.batch_frames,
+            pad=self.running.across_clips,
+            compiled=self.running.compiled,
         )
 
-    def _begun(self, clip: Media, batches: FrameBatches) -> _Encoded:
+    def _begin(self, clip: Media, batches: FrameBatches) -> _Encoded:
         batches.add(torch.from_numpy(clip.frames))
         waveform = torch.from_numpy(clip.waveform)[None]
-        heard = batches.spare(lambda: self.audio(batches.moved(waveform)))
-        # A copy: the index lies in the same memory as the frames and would keep them.
-        return _Encoded(clip.frame_index.copy(), len(clip.frames), heard[0])
+        audio = batches.retry_smaller(lambda: self.audio(batches.to_device(waveform)))
+        # A copy, because the index shares its memory with the frames.
+        return _Encoded(clip.frame_index.copy(), len(clip.frames), audio[0])
 
     def _copied(self, encoded: deque[_Encoded], batches: FrameBatches) -> Iterator[_Copied]:
-        """Begin to copy the clips whose last frame has been in a batch."""
-        while encoded and (seen := batches.take(encoded[0].frames)) is not None:
+        """Start to copy the clips whose frames are all computed."""
+        while encoded and (visual := batches.take(encoded[0].frames)) is not None:
             clip = encoded.popleft()
-            # What a cache holds anyway; on a CPU nothing is gained by it.
+            # The usual type of a cache; smaller to copy from a GPU.
             dtype = torch.float16 if self.running.across_clips else torch.float32
-            both = torch.cat([seen.flatten(), clip.heard.flatten()]).to(dtype)
-            yield _Copied(clip, seen.shape[1], both)
+            both = torch.cat([visual.flatten(), clip.audio.flatten()]).to(dtype)
+            yield _Copied(clip, visual.shape[1], both)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Encoded:
-    """A clip whose frames are on their way through the vision tower."""
+    """A clip whose sound is encoded, and whose frames are in batches."""
 
     index: NDArray[np.int64]
     frames: int
-    heard: Tensor  # [Ta, D]
+    audio: Tensor  # [Ta, D]
 
 
 class _Copied:
-    """The tokens of a clip on their way back from the device, in one copy."""
+    """The tokens of a clip, copied from the device at once."""
 
     def __init__(self, clip: _Encoded, width: int, both: Tensor) -> None:
         self._clip, self._width = clip, width
@@ -292,9 +288,9 @@ class _Copied:
         if self._done:
             self._done.synchronize()
         numbers, clip = self._host.numpy(), self._clip
-        seen, heard = np.split(numbers, [clip.frames * self._width])
-        visual = seen.reshape(clip.frames, self._width)[clip.index]
-        return Tokens(visual=visual, audio=heard.reshape(tuple(clip.heard.shape)).copy())
+        frames, audio = np.split(numbers, [clip.frames * self._width])
+        visual = frames.reshape(clip.frames, self._width)[clip.index]
+        return Tokens(visual=visual, audio=audio.reshape(tuple(clip.audio.shape)).copy())
 
 
 def weights_digest(*modules: nn.Module) -> str:

@@ -21,16 +21,15 @@ from avcil.runtime.progress import log
 
 KEPT = "encoders.safetensors"
 BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""Start of a checkpoint that PyTorch before 1.6 saved, which cannot be paged in."""
+"""Start of a checkpoint of PyTorch before 1.6, which cannot be memory-mapped."""
 
 
 def read_tensors(release: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """Read the tensors whose names start with one of the prefixes.
 
     Args:
-        release: a folder; its weights are safetensors, or `checkpoint.pt`, of which only these
-            tensors are paged in, or else `encoders.safetensors`, kept by an earlier run. Or the
-            file itself, safetensors by its ending or a checkpoint.
+        release: a folder with safetensors, or `checkpoint.pt`, of which only these tensors are
+            read, or else `encoders.safetensors`, kept by an earlier run; or a file of weights.
         prefixes: of the names of the tensors to read.
 
     Raises:
@@ -44,10 +43,10 @@ def read_tensors(release: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def _weights_in(folder: Path) -> list[Path]:
-    """Return the files to read: those of the release before what an earlier run kept of them.
+    """Return the files to read: those of the release, or else the file that an earlier run kept.
 
-    Reading the needed tensors of a release takes as long as reading the kept file, so that no date
-    has to say whether the two still belong together.
+    Reading the needed tensors of a release takes as long as reading the kept file, so there is no
+    need to decide whether the kept file is up to date.
     """
     files = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != ".")
     others = [path for path in files if path.name != KEPT]
@@ -76,14 +75,14 @@ def _refuse_missing_parts(files: list[Path]) -> None:
 def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> None:
     """Keep the tensors in a folder, with the configuration beside them, for the next run.
 
-    Nothing is written where the source is small already, or where the same tensors were kept
-    before; they are compared, since dates do not tell. A folder that cannot be written to, or a
-    full disk, is a note to the user and no error.
+    Nothing is written if the source is small already, or if the same tensors were kept before;
+    they are compared, since dates are unreliable. If the folder cannot be written, a message is
+    logged.
 
     Args:
         source: the release that the tensors were read from.
         kept: the folder to keep them in, which may be the release itself.
-        tensors: those that were needed.
+        tensors: the tensors to keep.
     """
     whole_release = [path for path in _weights_in(source) if path.name == "checkpoint.pt"]
     if (kept == source and not whole_release) or _holds(kept / KEPT, tensors):
@@ -92,7 +91,7 @@ def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> Non
         kept.mkdir(parents=True, exist_ok=True)
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         _write(kept / KEPT, lambda partial: save_file(whole, partial))
-        # safetensors gives rights to the owner alone: those of the release are meant.
+        # safetensors lets only the owner read the file; use the permissions of the release.
         (kept / KEPT).chmod((source / "config.json").stat().st_mode)
         if kept != source:
             config = (source / "config.json").read_bytes()
@@ -102,7 +101,7 @@ def keep_release(source: Path, kept: Path, tensors: Mapping[str, Tensor]) -> Non
 
 
 def _holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
-    """Tell whether a file has just these tensors."""
+    """Return whether a file has exactly these tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             return set(file.keys()) == set(tensors) and all(
@@ -131,13 +130,13 @@ def _read_safetensors(paths: list[Path], prefixes: tuple[str, ...]) -> dict[str,
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """Read a checkpoint of PyTorch; tensors are paged in when they are used.
+    """Read a checkpoint of PyTorch; tensors are read when they are used.
 
     Raises:
-        EncoderError: it cannot be read, or holds no dictionary.
+        EncoderError: it cannot be read, or is not a dictionary.
     """
     try:
-        # weights_only: nothing in the file is executed; mmap: the rest of it is never read.
+        # weights_only: nothing in the file is executed; mmap: unused tensors are not read.
         mmap = not _head(path).startswith(BEFORE_ZIP)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -150,10 +149,10 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def what_is(path: Path) -> str:
-    """Say what a file is that cannot be read, and what to do; empty where it cannot be told."""
+    """Say what an unreadable file is, and what to do; empty if unknown."""
     head, again = _head(path), "fetch it again, for example with `hf download`"
     if path.name == KEPT:
-        again = "delete it; it is made again from the release"
+        again = "delete it; it is created again from the release"
     if not head:
         return f"it is empty or missing: {again}" if not path.is_dir() else "it is a folder"
     if head.startswith(b"version https://git-lfs"):
@@ -197,7 +196,7 @@ def _safetensors_size(path: Path) -> int:
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(partial)

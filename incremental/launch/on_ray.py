@@ -38,17 +38,17 @@ LEASE_S = 120.0
 def train_on_ray(
     jobs: Sequence[Job], store: FeatureStore, device: str, per_gpu: int, progress: RunsProgress
 ) -> None:
-    """Train every run somewhere in the cluster, and report each to `progress`.
+    """Train every run on some machine of the cluster, and report each to `progress`.
 
     Args:
         jobs: the runs; their folders and the cache are on a file system that all machines share.
         store: the cache.
         device: `cpu`, `cuda`, or `auto` for the GPUs of the cluster if it has any.
-        per_gpu: runs at once on a GPU.
-        progress: receives what happens to the runs.
+        per_gpu: number of runs at once on a GPU.
+        progress: receives the results and errors of the runs.
 
     Raises:
-        NoCluster: Ray is not installed, or no cluster answers.
+        NoCluster: Ray is not installed, or no cluster responds.
         ConfigError: no machine of the cluster has such a device.
         KeyboardInterrupt: the user asked to stop; the runs have written their resume points.
     """
@@ -114,14 +114,14 @@ class _Cluster:
         except self._ray.exceptions.RayError as error:
             log(str(error))
             lost = RunLost(
-                f"{path} was lost in the cluster, see above; the same command goes on from the "
-                "last resume point"
+                f"{path} was lost in the cluster, see above; run the same command again to resume "
+                "it"
             )
             outcome = Raised.of(lost)
         if isinstance(outcome, Results) and not path.exists():
             elsewhere = ConfigError(
                 f"{path} is on the machine that trained it and not here: --runs and the cache "
-                "must lie where all machines of the cluster see them at the same path"
+                "must be in folders that all machines of the cluster see at the same path"
             )
             outcome = Raised.of(elsewhere)
         if isinstance(outcome, Raised):

@@ -1,6 +1,6 @@
 """Train several runs at once on one device, each in a process of its own.
 
-A process whose parent is gone, even by SIGKILL, writes the resume point of its run and ends.
+If the parent ends, even by SIGKILL, each process writes the resume point of its run and ends.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ MOST_PROCESSES = 8
 """Processes started unless the user asks for more; each holds PyTorch and the clips of a task."""
 
 SECONDS_BETWEEN_CHECKS = 0.2
-"""How long a request to stop may go unnoticed."""
+"""Longest delay before a request to stop is noticed."""
 
 GRACE_S = 300.0
-"""How long a process whose parent is gone may take to write its resume point."""
+"""How long a process may take to write its resume point after its parent has ended."""
 
 
 def suitable_processes(jobs: Sequence[Job], store: FeatureStore, device: torch.device) -> int:
     """Return how many runs to train at once if the user does not say.
 
     On a CPU, runs that compute on one thread anyway share the cores, with the same results bit for
-    bit. Otherwise 1: how much memory of a GPU other programs need is unknown.
+    bit. Otherwise 1, since it is unknown how much memory of a GPU other programs need.
     """
     small = all(computes_on_one_thread(job.config, store.encoding) for job in jobs)
     if device.type != "cpu" or not small:
@@ -87,7 +87,7 @@ def _handle(report: Report, pool: Pool, progress: RunsProgress) -> None:
         case Died(how) if not asked_to_stop():
             lost = RunLost(
                 f"the process that trained {job.folder.path} ended with {how}: if memory ran out, "
-                "try a smaller --parallel; the same command goes on from the last resume point"
+                "try a smaller --parallel; run the same command again to resume"
             )
             progress.failed(job, Raised.of(lost))
 

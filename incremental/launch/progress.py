@@ -53,7 +53,7 @@ class RunsProgress:
         others = "the others are done, and " if len(self._failed) < self._runs else ""
         raise RunsFailed(
             f"{len(self._failed)} of {self._runs} runs failed, for the reasons above: {names}; "
-            f"{others}the same command tries these again"
+            f"{others}the same command will try these again"
         )
 
 

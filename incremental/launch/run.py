@@ -1,4 +1,4 @@
-"""One run: what it is, and how it is trained from the beginning or from where it stopped."""
+"""One run, which is trained from the beginning or resumed."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class Job:
         try:
             return self.folder.read()
         except RunDamaged:
-            return None  # `train` reads it again and raises
+            return None  # `train` will read it again and raise the error
 
     def train(self, store: FeatureStore, placement: Placement, bar: Bar) -> Results:
-        """Train what is not trained yet; no other process may train this run meanwhile.
+        """Train the remaining epochs; no other process may train this run at the same time.
 
         Raises:
             NonFiniteLoss: a loss term became NaN or infinite.
@@ -68,7 +68,7 @@ class Job:
             RunBusy: another process trains the run.
             RunDamaged: the run folder cannot be read.
             RunUnwritable: the run folder cannot be written.
-            KeyboardInterrupt: the user asked to stop; the next start continues from there.
+            KeyboardInterrupt: the user asked to stop; the next call resumes from there.
         """
         with self._machine_errors(), self.folder.lock(), made_current(placement.device):
             scenario = Scenario(self.config, store)
@@ -85,13 +85,13 @@ class Job:
     ) -> Config:
         """Return the configuration with `auto` resolved as it was when the run began.
 
-        A matrix of two precisions could be repeated on no machine.
+        A matrix computed in two precisions could not be reproduced on any machine.
         """
         here = _precision(self.config, store, device)
         began: Any = results.versions.get("precision", here)
         if began != here:
             log(
-                f"[{self.place}] {self.folder.path.name}: goes on in {began}, as it began; a new "
+                f"[{self.place}] {self.folder.path.name}: continues in {began}, as it began; a new "
                 f"run would compute in {here} here"
             )
         return replace(self.config, precision=began)

@@ -29,7 +29,7 @@ from avcil.runtime.stopping import asked_to_stop, stopping_gently
 
 
 def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config]:
-    """Return the configuration of each request; a wrong one is an error before any training.
+    """Return the configuration of each request, and check all of them before any training.
 
     Raises:
         ConfigError: an unknown name or a value that cannot work.
@@ -75,11 +75,11 @@ def train(
 
     Args:
         store: the cache.
-        configs: what to train; duplicates are trained once. If a run fails, by whatever exception,
-            the others are trained all the same.
+        configs: what to train; duplicates are trained once. If a run fails with any exception, the
+            others are still trained.
         runs: the folder of the run folders.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        parallel: runs at once on a device; None chooses, and may start processes on a CPU.
+        parallel: number of runs at once on a device; None chooses it.
         engine: `ray` spreads the runs over a cluster, `parallel` on each GPU.
 
     Raises:
@@ -89,7 +89,7 @@ def train(
         RunBusy: another process trains the run.
         RunDamaged: a run folder cannot be read.
         NoCluster: Ray is not installed, or no cluster answers.
-        KeyboardInterrupt: the user asked to stop; the same call goes on from there.
+        KeyboardInterrupt: the user asked to stop; the same call resumes from there.
     """
     compute_deterministically()
     use_granted_cores()
@@ -106,7 +106,7 @@ def train(
             progress = RunsProgress(bar, len(jobs))
             train_all(progress)
     except KeyboardInterrupt:
-        log(f"interrupted: {runs} keeps what was trained; the same command goes on from there")
+        log(f"interrupted: all runs are kept in {runs}; run the same command again to resume")
         raise
     progress.conclude()
     return [folder.path for folder in folders]
@@ -115,7 +115,7 @@ def train(
 def _choose_engine(
     jobs: Sequence[Job], store: FeatureStore, device: str, parallel: int | None, name: str
 ) -> tuple[Callable[[RunsProgress], None], str]:
-    """Return what trains the runs, and the unit of its rate."""
+    """Return a function that trains the runs, and the unit of its rate."""
     if name == "ray" and jobs:
         from avcil.incremental.launch.on_ray import train_on_ray
 
@@ -127,7 +127,7 @@ def _choose_engine(
 
 
 def _unfinished(jobs: Sequence[Job]) -> tuple[list[Job], int]:
-    """Return the runs that are not finished, and how many of their epochs are."""
+    """Return the unfinished runs, and the number of their finished epochs."""
     left, epochs = [], 0
     for job in jobs:
         results = job.results_so_far()
@@ -149,14 +149,14 @@ def _train_in_turn(
             raise KeyboardInterrupt
         try:
             progress.finished(job, job.train(store, placement, progress.bar_of(job)))
-        except Exception as error:  # whatever it is, the other runs are trained
+        except Exception as error:  # of any kind: the other runs are still trained
             raised = Raised.of(error)
             _clear_frames(error)
             progress.failed(job, raised)
 
 
 def _clear_frames(error: BaseException | None) -> None:
-    """Free what the frames of an error and of its causes hold: a run's clips and networks."""
+    """Free a run's clips and networks, to which the frames of its error and causes refer."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

@@ -127,7 +127,7 @@ def test_info_of_an_unfinished_cache_says_what_is_left(tmp_path: Path) -> None:
 def test_verify_reports_an_intact_cache(sample: Path) -> None:
     shown = run("verify", "--cache", sample)
     assert shown.exit_code == 0
-    assert "40 clips read in 5 shards: all is well" in shown.output
+    assert "40 clips read in 5 shards: no damage" in shown.output
 
 
 def test_verify_names_shard_clip_and_damage_and_repairs(cache: Path, store: FeatureStore) -> None:
@@ -141,7 +141,7 @@ def test_verify_names_shard_clip_and_damage_and_repairs(cache: Path, store: Feat
     assert f"shard 1, visual: its checksum differs: {ids[8]} (row 8)\n" in shown.output
     assert f"shard 3, audio: the file is gone: {ids[24]} (row 24)" in shown.output
     assert "and 3 more" in shown.output
-    assert "9 damaged; --repair marks them" in shown.output
+    assert "9 damaged; run again with --repair" in shown.output
     shown = run("verify", "--cache", cache, "--repair")
     assert shown.exit_code == 0
     assert "run `avcil extract` again" in shown.output
@@ -153,7 +153,7 @@ def test_a_repair_that_needs_no_extraction_says_so(cache: Path) -> None:
     (cache / "status/zarr.json").unlink()
     assert "status/zarr.json is gone or damaged" in run("verify", "--cache", cache).output
     shown = run("verify", "--cache", cache, "--repair")
-    assert "nothing is to be extracted" in shown.output
+    assert "no clip has to be extracted again" in shown.output
     assert run("verify", "--cache", cache).exit_code == 0
 
 

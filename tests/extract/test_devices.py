@@ -14,14 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from avcil.cache.errors import CacheBusy, FingerprintMismatch
 from avcil.cache.format.layout import RECORDS
-from avcil.cache.reader import FeatureStore
 from avcil.cache.samples import write_sample
 from avcil.cache.schema import Storage
 from avcil.cache.storage.open import open_files
@@ -29,32 +27,22 @@ from avcil.cache.verify import verify
 from avcil.cache.writer import CacheWriter
 from avcil.cli import app
 from avcil.commands.options import chosen_storage
-from avcil.extract.datasets import Clip, Dataset
+from avcil.extract.datasets import Dataset
 from avcil.extract.decode.decoders import decoding_bytes
-from avcil.extract.demo import CLASSES, DemoClip, draw_clip
-from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.devices import Processes, several
 from avcil.extract.encoders import load_encoder
 from avcil.extract.errors import EncoderError, EngineError, TooManyFailures, WorkersLost
 from avcil.extract.events import Shard, Workers
 from avcil.extract.pipeline import Summary, coordinate, extract
 from avcil.extract.plan import EncoderChoice, Plan, Settings
+from avcil.runtime.cluster import NoCluster
 from avcil.runtime.machine import cores
+from tests.extract.fakes import assert_equal_caches
+from tests.processes import all_end, descendants
 
 SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=1, shard_clips=2)
 TINY = EncoderChoice("tiny", Path("data/encoders"))
 TWO = ["cpu", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder, clips = tmp_path_factory.mktemp("videos"), []
-    for number in range(24):
-        clip = DemoClip("train", number % 2, number)
-        frames, waveform = draw_clip(clip, seed=0)
-        write_mp4(folder / clip.path, frames, 8, waveform, 16_000)
-        clips.append(Clip(clip.id, folder / clip.path, clip.name, clip.split))
-    return Dataset(name="few", classes=tuple(CLASSES)[:2], clips=tuple(clips))
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +60,6 @@ def broken(dataset: Dataset, count: int) -> Dataset:
     """Replace the last clips' files by ones that are not there."""
     gone = [replace(clip, path=Path("gone.mp4")) for clip in dataset.clips[-count:]]
     return replace(dataset, clips=(*dataset.clips[:-count], *gone))
-
-
-def assert_same_clips(one: Path | str, other: Path | str) -> None:
-    first, second = FeatureStore.open(one), FeatureStore.open(other)
-    assert np.array_equal(first.status, second.status)
-    clips, expected = first.load(first.rows()), second.load(second.rows())
-    for name in ("visual", "audio", "visual_lengths", "audio_lengths", "labels"):
-        assert np.array_equal(getattr(clips, name), getattr(expected, name)), name
 
 
 def when_written(path: Path | str, count: int, act: Callable[[], None]) -> threading.Thread:
@@ -135,7 +115,7 @@ def test_two_processes_write_the_cache_that_one_writes(
     assert (summary.clips, summary.encoded, summary.failures) == (24, 24, {})
     told = capsys.readouterr().err
     assert sum(map(int, re.findall(r"cpu \(process [12]\): (\d+) clips", told))) == 24
-    assert_same_clips(plan.path, local)
+    assert_equal_caches(plan.path, local)
     assert not verify(plan.path).damages
     assert run(Processes(plan, TWO), plan).encoded == 0
 
@@ -149,27 +129,11 @@ def test_a_process_killed_in_the_middle_costs_nothing_but_time(
     thread = when_written(plan.path, 1, lambda: os.kill(workers.pid(0) or 0, signal.SIGKILL))
     summary = run(workers, plan)
     thread.join()
-    assert "SIGKILL); another goes on" in capsys.readouterr().err
+    assert "SIGKILL); another one continues" in capsys.readouterr().err
     assert not list((tmp_path / "c").rglob("*.partial"))
     assert summary.failures == {}
-    assert_same_clips(plan.path, local)
+    assert_equal_caches(plan.path, local)
     assert not verify(plan.path).damages
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and theirs."""
-    found = []
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, listed.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.mark.slow
@@ -192,12 +156,9 @@ def test_nothing_stays_behind_when_the_coordinator_is_killed(
         started = descendants(run_to_kill.pid)
         run_to_kill.kill()
     assert len(started) >= 4  # two that encode, and for each one that decodes
-    until = time.monotonic() + 20
-    while any(map(is_running, started)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not list(filter(is_running, started))
+    assert all_end(started)
     assert run(Processes(plan, TWO), plan).failures == {}
-    assert_same_clips(plan.path, local)
+    assert_equal_caches(plan.path, local)
 
 
 @pytest.mark.slow
@@ -260,9 +221,9 @@ def test_processes_that_end_again_and_again_end_the_run(dataset: Dataset, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--gpus 99", "--gpus 99: [0-9]+ CUDA devices are here; give a lower number"),
-        ("--gpus 2 --device cpu", "--device cpu is one device: leave it out beside --gpus"),
-        ("--engine ray --limit 5", "a trial runs on one device"),
+        ("--gpus 99", "--gpus 99: this machine has [0-9]+ CUDA devices; give a lower number"),
+        ("--gpus 2 --device cpu", "--device cpu is a single device: leave it out with --gpus"),
+        ("--engine ray --limit 5", "--limit runs a trial on one device"),
     ],
 )
 def test_devices_that_cannot_be_had_are_an_error_before_anything_else(
@@ -275,19 +236,17 @@ def test_devices_that_cannot_be_had_are_an_error_before_anything_else(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_the_extra_ray_is_one_line(dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "ray.py").write_text("raise ImportError('not installed')")
+def test_without_the_extra_ray_the_error_says_what_to_install(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if not installed
     table = tmp_path / "clips.csv"
     rows = [f"{clip.path},{clip.label},{clip.split}" for clip in dataset.clips]
     table.write_text("\n".join(["path,label,split", *rows]))
-    command = [sys.executable, "-m", "avcil", "extract", "--dataset", "csv", "--splits", str(table)]
-    shown = subprocess.run(
-        [*command, "--engine", "ray", "--encoder", "tiny", "--data", str(tmp_path / "data")],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert shown.returncode == 1, shown.stderr
-    assert shown.stderr.splitlines()[-1].endswith("pip install 'avcil[ray]'")
-    assert "Traceback" not in shown.stderr
+    command = ["extract", "--dataset", "csv", "--splits", str(table), "--engine", "ray"]
+    shown = CliRunner().invoke(app, [*command, "--encoder", "tiny", "--data", str(tmp_path)])
+    assert isinstance(shown.exception, NoCluster)
+    assert str(shown.exception).endswith("pip install 'avcil[ray]'")
 
 
 def test_of_numbers_and_compression_the_cache_has_the_one_not_given(tmp_path: Path) -> None:

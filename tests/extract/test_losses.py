@@ -53,21 +53,21 @@ class Machine(Workers):
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
+def absent(tmp_path: Path) -> Dataset:
     """Clips that are not there: how they fail does not matter here."""
     clips = tuple(Clip(f"c{i}", tmp_path / f"c{i}.mp4", "one", "train") for i in range(60))
     return Dataset(name="few", classes=("one",), clips=clips)
 
 
 def test_a_lost_machine_counts_once_for_each_of_its_workers(
-    dataset: Dataset, tmp_path: Path
+    absent: Dataset, tmp_path: Path
 ) -> None:
-    coordinate(Machine(dataset, size=8, losses=2), dataset, tmp_path / "c", SETTINGS)
+    coordinate(Machine(absent, size=8, losses=2), absent, tmp_path / "c", SETTINGS)
     assert len(FeatureStore.open(tmp_path / "c").failures) == 60
 
 
 def test_a_worker_that_is_lost_each_time_it_loads_ends_the_run(
-    dataset: Dataset, tmp_path: Path
+    absent: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(WorkersLost, match="3 processes ended while worker 1 loaded the encoder"):
-        coordinate(Machine(dataset, size=2, losses=3), dataset, tmp_path / "c", SETTINGS)
+        coordinate(Machine(absent, size=2, losses=3), absent, tmp_path / "c", SETTINGS)

@@ -11,22 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from avcil.cache.format.layout import RECORDS
-from avcil.cache.reader import FeatureStore
 from avcil.cache.storage.open import open_files
 from avcil.cache.verify import verify
-from avcil.extract.datasets import Clip, Dataset
-from avcil.extract.demo import CLASSES, DemoClip, draw_clip
-from avcil.extract.demo.mp4 import write_mp4
+from avcil.extract.datasets import Dataset
 from avcil.extract.encoders import load_encoder
 from avcil.extract.errors import EngineError
 from avcil.extract.pipeline import coordinate, extract
 from avcil.extract.plan import EncoderChoice, Plan, Settings
 from avcil.runtime.cluster import NoCluster, joined
+from tests.extract.fakes import assert_equal_caches
 
 pytestmark = pytest.mark.slow
 SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=1, shard_clips=2)
@@ -38,25 +35,6 @@ def quiet_ray() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder, clips = tmp_path_factory.mktemp("videos"), []
-    for number in range(24):
-        clip = DemoClip("train", number % 2, number)
-        frames, waveform = draw_clip(clip, seed=0)
-        write_mp4(folder / clip.path, frames, 8, waveform, 16_000)
-        clips.append(Clip(clip.id, folder / clip.path, clip.name, clip.split))
-    return Dataset(name="few", classes=tuple(CLASSES)[:2], clips=tuple(clips))
-
-
-def assert_same_clips(one: Path | str, other: Path | str) -> None:
-    first, second = FeatureStore.open(one), FeatureStore.open(other)
-    assert np.array_equal(first.status, second.status)
-    clips, expected = first.load(first.rows()), second.load(second.rows())
-    for name in ("visual", "audio", "visual_lengths", "audio_lengths", "labels"):
-        assert np.array_equal(getattr(clips, name), getattr(expected, name)), name
 
 
 def workers_of_ray() -> list[int]:
@@ -101,11 +79,11 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(
         workers = Actors(plan, Cluster.choose(workers=2))
         summary = coordinate(workers, plan.dataset, plan.path, plan.settings)
         thread.join()
-    assert "another goes on" in capsys.readouterr().err
+    assert "another one continues" in capsys.readouterr().err
     assert killed
     assert (summary.encoded, summary.failures) == (24, {})
     extract(dataset, load_encoder("tiny", torch.device("cpu")), tmp_path / "local", SETTINGS)
-    assert_same_clips(path, tmp_path / "local")
+    assert_equal_caches(path, tmp_path / "local")
     assert not verify(path).damages
 
 
@@ -133,7 +111,7 @@ def machines() -> Iterator[Callable[..., Any]]:
 
     clusters = []
 
-    def make(*resources: dict[str, int]) -> Any:
+    def make(*resources: dict[str, Any]) -> Any:
         cluster = Cluster(initialize_head=True, head_node_args=resources[0])
         clusters.append(cluster)
         for each in resources[1:]:
@@ -185,4 +163,4 @@ def test_a_machine_removed_in_the_middle_costs_nothing_but_time(
     assert removed.is_set()
     assert (summary.encoded, summary.failures) == (24, {})
     extract(dataset, load_encoder("tiny", torch.device("cpu")), tmp_path / "local", SETTINGS)
-    assert_same_clips(plan.path, tmp_path / "local")
+    assert_equal_caches(plan.path, tmp_path / "local")

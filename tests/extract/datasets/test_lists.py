@@ -77,7 +77,7 @@ def test_files_under_another_usual_name_are_pointed_out(
     ave(tmp_path, "Bus&aaaaaaaaaaa&good&0&10\nBus&bbbbbbbbbbb&good&0&10\n", "", name)
     printed = capsys.readouterr().err
     assert "1 clips of 'ave' have no file" in printed
-    assert f"{name} could be aaaaaaaaaaa; if so, rename such files to <video>" in printed
+    assert f"{name} could be aaaaaaaaaaa; if so, rename them to <video>" in printed
 
 
 def test_other_parts_of_a_video_are_not_pointed_out_and_milliseconds_are(
@@ -100,7 +100,7 @@ def test_other_parts_of_a_video_are_not_pointed_out_and_milliseconds_are(
 
 
 def test_an_empty_name_of_a_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"'' of data set 'ave' is no printable name"):
+    with pytest.raises(DatasetError, match=r"'' of data set 'ave' is not a printable name"):
         ave(tmp_path, " &aaaaaaaaaaa&good&0&10\n", "")
 
 

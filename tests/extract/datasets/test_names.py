@@ -52,7 +52,7 @@ def test_other_names_of_splits_can_be_given(tmp_path: Path) -> None:
     assert table(tmp_path, "path,label,split\na,x,dev\n", val="dev").clips[0].split == "val"
     with pytest.raises(DatasetError, match=r"given as train=NAME.*, not 'dev=val'"):
         split_names("dev=val")
-    with pytest.raises(DatasetError, match=r"'ave' has its splits"):
+    with pytest.raises(DatasetError, match=r"'ave' has published splits"):
         load_dataset("ave", Where(data=tmp_path, split_names={"dev": "val"}))
 
 
@@ -81,9 +81,9 @@ def test_folders_in_a_class_are_read_and_files_left_out_are_counted(
     touch(tmp_path, *kept, *left, "train/.DS_Store", "train/dog/7.mp4.part")
     assert {clip.id for clip in folder(tmp_path).clips} == set(kept)
     assert capsys.readouterr().err.split(": ", 1)[1].split("; ") == [
-        "2 in 'more', which is no split (see --split-names) ('more/dog/5.mp4')",
+        "2 in 'more', which is not a split (see --split-names) ('more/dog/5.mp4')",
         "1 ending in '.me' ('READ.me')",
-        "1 in no folder of a class ('train/4.mp4')",
+        "1 not in a class folder ('train/4.mp4')",
         "1 hidden ('train/dog/._1.mp4')",
         "1 ending in '.part' ('train/dog/7.mp4.part')\n",
     ]
@@ -151,5 +151,5 @@ def test_a_tables_file_is_found_in_another_form_of_unicode(tmp_path: Path) -> No
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "dog/1.mp4", "dog/" + os.fsdecode(b"caf\xe9.mp4"))
-    with pytest.raises(DatasetError, match=r"no printable name: rename it"):
+    with pytest.raises(DatasetError, match=r"not a printable name: rename it"):
         folder(tmp_path)

@@ -15,11 +15,11 @@ from avcil.cache.schema import Tokens
 from avcil.extract.encoders import tiny
 from avcil.extract.encoders.base import Media
 from avcil.extract.encoders.batches import FrameBatches
-from avcil.extract.encoders.towers import Running, TowerEncoder
+from avcil.extract.encoders.towers import Running, TowerEncoder, precisions_on
 from avcil.extract.errors import ExtractError
 
 CPU = torch.device("cpu")
-FAST = Running(precision="fp32", batch_frames=8, across_clips=True, compiled=False)
+FAST = Running(batch_frames=8, across_clips=True, compiled=False)
 
 
 def media(seed: int, frames: int = 5) -> Media:
@@ -38,7 +38,7 @@ def encoder(running: Running | None = None) -> TowerEncoder:
     made = tiny.load(CPU)
     assert isinstance(made, TowerEncoder)
     if running:
-        made.run_as(running)
+        made.running = running
     return made
 
 
@@ -63,7 +63,7 @@ def one_by_one() -> list[Tokens]:
 def test_batches_across_clips_give_the_tokens_of_clips_by_themselves(
     one_by_one: list[Tokens], batch: int
 ) -> None:
-    fast = encoder(Running(precision="fp32", batch_frames=batch, across_clips=True, compiled=False))
+    fast = encoder(Running(batch_frames=batch, across_clips=True, compiled=False))
     tokens = fast.encode(CLIPS)
     # Half of float16's last digit at the size of the largest audio token, and that is all.
     largest = max(np.abs(each.audio).max() for each in one_by_one)
@@ -164,13 +164,14 @@ def test_auto_is_fp32_on_a_cpu_and_what_a_gpu_has_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch, has_bf16: bool, precision: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
-    assert Running.on(CPU).precision == "fp32"
-    assert Running.on(torch.device("cuda")).precision == precision
+    assert precisions_on(CPU)[0] == encoder().precision == "fp32"
+    assert precisions_on(torch.device("cuda"))[0] == precision
 
 
-def test_how_to_run_cannot_change_between_clips() -> None:
+def test_the_precision_cannot_change_between_clips() -> None:
     started = encoder()
     started.encode(CLIPS[:1])
+    started.set_precision("auto")
     with pytest.raises(RuntimeError, match=r"before the first clip"):
         started.set_precision("bf16")
 
@@ -207,12 +208,14 @@ def test_when_memory_is_out_batches_are_halved_and_no_frame_is_lost(
     assert tower.batches[:4] == [16, 8, 4, 4]
     assert set(tower.batches[2:]) == {4}
     told = capsys.readouterr().err.splitlines()
-    assert told == [f"out of memory on cpu: going on with {size} frames a batch" for size in (8, 4)]
+    assert told == [
+        f"out of memory on cpu: continuing with {size} frames per batch" for size in (8, 4)
+    ]
 
 
 def test_without_memory_for_one_frame_the_error_says_what_to_do() -> None:
     run = batches(Small(room=0), 4)
-    with pytest.raises(ExtractError, match=r"even for one frame at a time: stop what else uses it"):
+    with pytest.raises(ExtractError, match=r"even for one frame at a time: stop other programs"):
         run.add(torch.from_numpy(media(0, 4).frames))
 
 
@@ -227,7 +230,7 @@ def test_compiled_blocks_share_one_graph_and_give_the_same_tokens(
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", lambda block: real(block, backend=count))
-    fast = encoder(Running(precision="fp32", batch_frames=8, across_clips=True, compiled=True))
+    fast = encoder(Running(batch_frames=8, across_clips=True, compiled=True))
     assert worst(fast.encode(CLIPS), one_by_one) < 1e-2
     assert len(graphs) == 1
 
@@ -242,11 +245,14 @@ def test_a_tower_that_cannot_be_compiled_runs_without(
             raise RuntimeError("Failed to find\nC compiler")
 
     monkeypatch.setattr(torch, "compile", lambda _: Uncompilable())
-    fast = encoder(Running(precision="fp32", batch_frames=8, across_clips=True, compiled=True))
+    fast = encoder(Running(batch_frames=8, across_clips=True, compiled=True))
     assert worst(fast.encode(CLIPS), one_by_one) < 1e-2
     told = capsys.readouterr().err
     assert (
-        told.count("cannot be compiled and runs without, slower (Failed to find C compiler)") == 1
+        told.count(
+            "cannot be compiled and runs uncompiled, which is slower (Failed to find C compiler)"
+        )
+        == 1
     )
 
 

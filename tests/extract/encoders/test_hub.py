@@ -104,7 +104,7 @@ def test_another_model_is_refused_before_its_weights_are_fetched(
 ) -> None:
     (hub.folder / "config.json").unlink()
     (hub.folder / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(EncoderError, match=r"does not say vision_encoder\.name"):
+    with pytest.raises(EncoderError, match=r"has no vision_encoder\.name"):
         load_encoder("lab/bert", CPU, tmp_path)
     assert hub.asked == [("lab/bert", "config.json")]
 
@@ -160,7 +160,7 @@ def raising(error: Exception) -> Callable[[str, str], str]:
 FAILURES = {
     "gated": (
         errors.GatedRepoError("401 Client Error.\n\nCannot access", response=response(401)),
-        rf"no token is set: ask for access at {PAGE}, then run `hf auth login` or set HF_TOKEN",
+        rf"no token is set: request access at {PAGE}, then run `hf auth login` or set HF_TOKEN",
     ),
     "unknown": (
         errors.RepositoryNotFoundError("404 Client Error.\n\n", response=response(404)),
@@ -187,7 +187,10 @@ FAILURES = {
         RuntimeError("Data processing error: No space left on device (os error 28)"),
         r"no space is left",
     ),
-    "broken connection": (RuntimeError("Network error"), r"\(Network error\): run again to go on"),
+    "broken connection": (
+        RuntimeError("Network error"),
+        r"\(Network error\): run again to continue",
+    ),
 }
 
 
@@ -209,7 +212,7 @@ def test_a_token_without_access_is_told_to_ask_and_wait(
     refused = errors.GatedRepoError("403", response=response(403))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", raising(refused))
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_x")
-    with pytest.raises(EncoderError, match=rf"owner is not among them: ask at {PAGE} and wait"):
+    with pytest.raises(EncoderError, match=rf"owner has none: request access at {PAGE} and wait"):
         load_encoder("sam-audio", CPU, tmp_path)
 
 

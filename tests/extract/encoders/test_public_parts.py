@@ -77,7 +77,7 @@ def test_they_are_fetched_from_where_anyone_may_have_them(
         ("facebook/dacvae-watermarked", "weights.pth"),
         ("facebook/PE-Core-L14-336", "PE-Core-L14-336.pt"),
     ]
-    assert "has not been verified" in capsys.readouterr().err
+    assert "have not been verified to equal SAM-Audio's" in capsys.readouterr().err
 
 
 def test_another_codec_is_refused(parts: Path, tmp_path: Path) -> None:

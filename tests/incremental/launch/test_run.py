@@ -35,7 +35,7 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(
     capsys.readouterr()
     train(toy_store, [auto, in_bf16], tmp_path, "cpu")
     told = capsys.readouterr().err
-    assert told.count("goes on in bf16, as it began; a new run would compute in fp32 here") == 1
+    assert told.count("continues in bf16, as it began; a new run would compute in fp32 here") == 1
     resumed = (folder / "task-1.safetensors").read_bytes()
     assert resumed == (other / "task-1.safetensors").read_bytes()
     assert resumed != in_fp32

@@ -120,7 +120,7 @@ def test_a_signal_ends_a_run_within_an_epoch_and_loses_no_step(
     for epochs in (1, 2, 4):  # the last in a later task than the second
         state = interrupt(toy_store, asked(method), tmp_path, epochs, number)
         assert state.exists()
-        assert "the same command goes on from there" in capsys.readouterr().err
+        assert "run the same command again to resume" in capsys.readouterr().err
     (cut,) = train(toy_store, [asked(method)], tmp_path)
     assert outcome(cut) == outcome(whole(method))
     assert not state.exists()
