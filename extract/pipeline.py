@@ -196,7 +196,11 @@ class _Extraction:
             case Ready():
                 self._names[worker] = event.name
                 self._losses.pop(_loading(worker), None)
-                self._check(event)
+                if event.encoding != self._first.encoding:
+                    raise EncoderError(
+                        f"{event.name} makes other tokens than {self._first.name}: use the same "
+                        "weights, kind of device and --precision for all workers"
+                    )
                 self._give(worker)
             case Encoded(shard):
                 progress.add_encoded(shard, self._names[worker])
@@ -247,13 +251,6 @@ class _Extraction:
             return False  # the written shard may be from the earlier run
         self._writer.refresh(shard.number)
         return not self._writer.todo(shard.number)
-
-    def _check(self, ready: Ready) -> None:
-        if ready.encoding != self._first.encoding:
-            raise EncoderError(
-                f"{ready.name} makes other tokens than {self._first.name}: use the same weights, "
-                "kind of device and --precision for all workers"
-            )
 
 
 def _loading(worker: int) -> str:

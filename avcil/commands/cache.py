@@ -160,24 +160,22 @@ def _clips(names: list[str]) -> str:
 
 
 def _verdict(report: Report, repaired: bool) -> str:
+    from avcil.cache.format.create import PER_SHARD
+    from avcil.cache.format.layout import ROOT
+
     clips = {(damage.shard, damage.row) for damage in report.damages}
     text = f"{report.clips} clips read in {report.header.shards} shards"
     if report.unfinished:
         text += f", {len(report.unfinished)} shards not extracted yet"
     if not report.damages:
         return f"{text}: no damage"
-    return f"{text}: {len(clips)} damaged; {_remedy(report.damages, repaired)}"
-
-
-def _remedy(damages: list[Damage], repaired: bool) -> str:
-    from avcil.cache.format.create import PER_SHARD
-    from avcil.cache.format.layout import ROOT
-
     if not repaired:
-        return "run again with --repair to mark them for extraction"
-    if all(damage.array in PER_SHARD or ROOT in damage.what for damage in damages):
-        return "rewritten, no clip has to be extracted again"
-    return "run `avcil extract` again"
+        remedy = "run again with --repair to mark them for extraction"
+    elif all(damage.array in PER_SHARD or ROOT in damage.what for damage in report.damages):
+        remedy = "rewritten, no clip has to be extracted again"
+    else:
+        remedy = "run `avcil extract` again"
+    return f"{text}: {len(clips)} damaged; {remedy}"
 
 
 @app.command(name="import")

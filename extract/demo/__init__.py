@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,7 +154,8 @@ def _frames(look: Look, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]
 def _waveform(sound: Sound, rng: np.random.Generator) -> NDArray[np.float32]:
     """Mix the sound with a quieter distractor and noise, at a random loudness."""
     time_s = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
-    distractor = _choice([other for other in SOUNDS if other is not sound], rng)
+    others = [other for other in SOUNDS if other is not sound]
+    distractor = others[int(rng.integers(len(others)))]
     mix = _level(sound(time_s, rng))
     mix = mix + rng.uniform(0, 0.12) * _level(distractor(time_s, rng))
     mix = mix + rng.uniform(0.02, 0.06) * rng.standard_normal(len(time_s))
@@ -163,7 +164,3 @@ def _waveform(sound: Sound, rng: np.random.Generator) -> NDArray[np.float32]:
 
 def _level(wave: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(wave / np.sqrt(np.mean(wave**2)))
-
-
-def _choice(options: Sequence[Sound], rng: np.random.Generator) -> Sound:
-    return options[int(rng.integers(len(options)))]

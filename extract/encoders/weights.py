@@ -105,14 +105,12 @@ def _holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
             return set(file.keys()) == set(tensors) and all(
-                _same(file.get_tensor(name), tensor) for name, tensor in tensors.items()
+                file.get_tensor(name).dtype == tensor.dtype
+                and torch.equal(file.get_tensor(name), tensor)
+                for name, tensor in tensors.items()
             )
     except (OSError, SafetensorError):
         return False
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _read_safetensors(paths: list[Path], prefixes: tuple[str, ...]) -> dict[str, Tensor]:

@@ -55,11 +55,9 @@ def train_on_ray(
     if device.startswith("cuda:"):
         raise ConfigError(f"--engine ray chooses GPUs itself: give --device cuda, not {device}")
     with joined(), stopping_gently():  # after Ray has set its own handlers
-        _Cluster(store, device, per_gpu, progress).run([_absolute(job) for job in jobs])
-
-
-def _absolute(job: Job) -> Job:
-    return replace(job, folder=RunFolder(job.folder.path.resolve()))
+        _Cluster(store, device, per_gpu, progress).run(
+            [replace(job, folder=RunFolder(job.folder.path.resolve())) for job in jobs]
+        )
 
 
 def remote(function: Callable[..., object], gpus: float) -> Any:
