@@ -230,7 +230,8 @@ def _detail(row: Row, names: dict[tuple[str, ...], int], pictures: int) -> Detai
 
 def _attention(row: Row, most: int) -> Iterator[Figure]:
     """Yield pictures of the guided head's attention, where the first run kept some."""
-    for found in kept_attention(row.runs[0].folder)[:most]:
+    run = row.runs[0]
+    for found in kept_attention(run.folder, run.videos)[:most]:
         from avcil.incremental.report.figures.attention import draw_attention
         from avcil.incremental.report.figures.canvas import webp
 

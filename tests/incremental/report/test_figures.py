@@ -18,7 +18,7 @@ from avcil.commands import report as command
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.report.figures import curves, plots, text
 from avcil.incremental.report.figures.attention import draw_attention
-from avcil.incremental.report.figures.canvas import Size, save
+from avcil.incremental.report.figures.canvas import Size, drawing, save
 from avcil.incremental.report.figures.clock import trained_together
 from avcil.incremental.report.figures.matrices import draw_confusion
 from avcil.incremental.report.figures.sweeps import sweep_curves
@@ -89,6 +89,37 @@ def test_figures_are_exactly_as_wide_as_a_paper_needs(
     assert write_figures([read(tmp_path)], files) >= 15
     widths = {ElementTree.parse(path).getroot().get("width") for path in (tmp_path / "f").iterdir()}
     assert widths == {f"{72 * inches:g}pt"}
+
+
+@pytest.mark.parametrize("size", ["column", "page"])
+@pytest.mark.parametrize("length", [3, 150])
+def test_nothing_in_a_figure_is_cut_at_its_edge(
+    make_run: MakeRun, tmp_path: Path, size: Size, length: int
+) -> None:
+    names = [f"{i}{'class' * length}"[:length] for i in range(10)]
+    for seed, method in enumerate(("guided", "guided", "lwf", "m" * length, "猫" * (length // 2))):
+        extra = {"confusion": [[1] * 10] * 10}
+        folder = make_run(method, order=names, extra=extra, seed=seed, memory=1 + seed // 2)
+    make_run("lwf", order=names, memory=9)
+    (folder / "attention").mkdir()
+    write_attention(folder / "attention" / "a.npz")
+    found = read(tmp_path)
+    drawn = [each for kind in FIGURES for each in plots.shared_figures(found, kind)]
+    drawn += [each for row in found.rows for kind in FIGURES
+              for each in plots.row_figures(row, kind)]  # fmt: skip
+    assert {name.split("-")[0] for name, _ in drawn} >= {kind.split("-")[0] for kind in FIGURES} - {
+        "memory"
+    }
+    cut = []
+    for name, draw in drawn:
+        figure = draw(size)
+        with drawing():
+            figure.draw_without_rendering()
+            held = figure.get_tightbbox()
+        right, top = held.x1 - figure.get_figwidth(), held.y1 - figure.get_figheight()
+        if max(beyond := (-held.x0, -held.y0, right, top)) > 0.01:
+            cut.append(f"{name}: {max(beyond):.2f} in")
+    assert not cut
 
 
 def test_long_names_leave_the_matrix_its_place(tmp_path: Path) -> None:
