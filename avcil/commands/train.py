@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,8 @@ from avcil.commands.options import DATA, RUNS, find_cache
 from avcil.incremental.heads import HEADS
 from avcil.incremental.methods import METHODS
 from avcil.runtime.cluster import Engine
+
+Select = Literal["best", "last"]
 
 
 def train(
@@ -81,6 +83,19 @@ def train(
     class_order: Annotated[
         Path | None, typer.Option(help="File with the order of classes, one class name per line.")
     ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the classes to learn, one name per line; others are left out."
+        ),
+    ] = None,
+    select: Annotated[
+        Select,
+        typer.Option(
+            help="Epoch to keep of each task: `best` on the validation clips, or the `last`, which "
+            "needs none."
+        ),
+    ] = "best",
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -142,7 +157,9 @@ def train(
         "epochs": epochs,
         "few_shot": few_shot,
         "order_seed": order_seed,
-        "class_order": _read_order(class_order),
+        "class_order": _read_names(class_order),
+        "classes": _read_names(classes),
+        "select": None if select == "best" else select,
     }
     chosen = {name: value for name, value in named.items() if value is not None}
     _refuse_repeated([*chosen, *(pair.partition("=")[0].strip() for pair in settings or [])])
@@ -185,10 +202,10 @@ def _numbers(option: str, text: str) -> list[int]:
         ) from error
 
 
-def _read_order(path: Path | None) -> tuple[str, ...] | None:
-    from avcil.incremental.data.tasks import read_class_order
+def _read_names(path: Path | None) -> tuple[str, ...] | None:
+    from avcil.incremental.data.tasks import read_class_names
 
-    return None if path is None else tuple(read_class_order(path))
+    return None if path is None else tuple(read_class_names(path))
 
 
 def _show(config: Mapping[str, Any], prefix: str = "") -> None:
