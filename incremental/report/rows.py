@@ -135,6 +135,11 @@ class Row:
         return self.summary(lambda matrix: matrix.average_forgetting)
 
     @cached_property
+    def last(self) -> Summary:
+        """Accuracy after the last task, per cent."""
+        return self.summary(lambda matrix: matrix.last_accuracy)
+
+    @cached_property
     def validation(self) -> float:
         """Mean validation accuracy over steps and runs: what a choice between rows may look at."""
         return statistics.fmean(

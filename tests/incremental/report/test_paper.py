@@ -1,14 +1,18 @@
 """The paper's tables: published beside re-run, never mixed, and what is missing."""
 
 import dataclasses
+import json
+import shlex
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from avcil.incremental.options import parse_value
 from avcil.incremental.report.make import make_tables
 from avcil.incremental.report.select import benchmarks, gather
-from avcil.incremental.report.tables.paper import modalities_table
+from avcil.incremental.report.tables.paper import methods_table, modalities_table
 from avcil.incremental.report.tables.table import Mark, Table
 from avcil.incremental.report.tables.targets import read_targets
 from avcil.incremental.runs.results import CacheIdentity, read_run, write_results
@@ -63,7 +67,7 @@ def test_a_method_that_was_not_run_is_an_empty_cell_with_its_command(
     (table,) = tables(tmp_path, "methods")
     assert lines(table)["LwF"] == ["58.07", "26.90", "", "", ""]
     assert table.commands == [
-        "avcil train --dataset ave --tasks 4 --recipe fast --memory 60 --method "
+        "avcil train --dataset ave --tasks 4 --recipe fast --memory 340 --method "
         "finetune,lwf,icarl-nme,icarl-fc,ssil,afc-nme,afc-lsc,avcil --seeds 0,1,2"
     ]
 
@@ -135,7 +139,8 @@ def test_the_table_of_task_counts_compares_two_protocols_of_one_cache(
     ]
     assert lines(table)["Fine-tuning"][1] == ""
     assert table.commands == [
-        "avcil train --dataset demo --tasks 5 --method finetune --seeds 0,1,2"
+        "avcil train --dataset demo --tasks 5 --recipe fast --memory 60 --method finetune "
+        "--seeds 0,1,2"
     ]
 
 
@@ -272,3 +277,59 @@ def test_the_command_for_an_empty_cell_gives_the_whole_protocol(
             "avcil train --dataset 'my clips' --tasks 2 --first-task 4 --recipe fast --memory 60 "
         )
     )
+
+
+def test_a_command_has_the_order_the_classes_and_the_most_common_memory(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    order = ["b's", "ä", "c", "d"]
+    for memory, method in ((20, "lwf"), (30, "finetune"), (30, "slda")):
+        make_run(
+            method, tasks=2, order=order, memory=memory, class_order=order, classes=order,
+            few_shot=2, select="last",
+        )  # fmt: skip
+    (found,) = benchmarks(gather([tmp_path]).runs)[0]
+    command = shlex.split(modalities_table(found, []).commands[0])
+    given = dict(pairwise(command))
+    assert (given["--memory"], given["--few-shot"], given["--select"]) == ("30", "2", "last")
+    sets = [value for option, value in pairwise(command) if option == "--set"]
+    names = json.dumps(order, ensure_ascii=False)
+    assert sets == [f"class_order={names}", f"classes={names}"]
+    assert parse_value(sets[0].partition("=")[2]) == order
+    make_run("finetune", tasks=4, order=order, order_seed=7)
+    (table,) = [t for t in tables(tmp_path, "tasks") if t.commands]
+    assert any("--tasks 4 --recipe fast --memory 60 --order-seed 7" in c for c in table.commands)
+
+
+def test_the_papers_name_is_never_that_of_a_swept_setting(
+    make_run: MakeRun, tmp_path: Path, sam_audio: CacheIdentity
+) -> None:
+    def names(dataset: str, *more: dict[str, object]) -> list[str]:
+        cache = dataclasses.replace(sam_audio, dataset=dataset)
+        for number, settings in enumerate(more):
+            make_run("guided", cache=cache, seed=number, **settings)
+        (found,) = (b for b in benchmarks(gather([tmp_path]).runs)[0] if b.cache == cache)
+        return sorted(name for name in lines(methods_table(found, [])) if "Guided" in name)
+
+    assert names("own", {}) == ["Guided (the paper)"]
+    assert names("two", {}, {"memory": 5}) == ["Guided, memory=5", "Guided, memory=60"]
+    # without a rival, the label says nothing of the memory, which is not the benchmark's
+    assert names("ave", {"memory": 5}) == ["Guided"]
+
+
+def test_two_methods_on_every_cache_are_not_said_to_be_missing(
+    make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
+) -> None:
+    def note() -> str:
+        (table,) = tables(tmp_path, "caches")
+        return next(n for n in table.notes if "attribut" in n)
+
+    other = dataclasses.replace(tiny, fingerprint="0" * 40)
+    counts = {"tasks": 2, "total": [10, 10], "correct": [[5], [5, 5]]}
+    for cache in (tiny, other):
+        for method in ("guided", "joint"):
+            make_run(method, cache=cache, **counts)
+    assert "only 1 of the methods was run on every cache (joint aside)" in note()
+    for cache in (tiny, other):
+        make_run("lwf", cache=cache, **counts)
+    assert note() == "There is no variation to attribute: all figures are the same."
