@@ -170,8 +170,9 @@ class _Extraction:
         except KeyboardInterrupt:
             self._workers.close()  # shards that are encoded are written first
             written = writer.shards - len(writer.pending())
-            log(f"stopped: {written} of {writer.shards} shards are written; run again to go on")
-            raise
+            told = f"stopped: {written} of {writer.shards} shards are written; run again to go on"
+            log(told)
+            raise KeyboardInterrupt(told) from None
         finally:
             self._workers.close()  # before others may write the cache
         if self._losses:

@@ -116,8 +116,9 @@ def train(
             progress = RunsProgress(bar, len(jobs))
             train_all(progress)
     except KeyboardInterrupt:
-        log(f"interrupted: {runs} keeps what was trained; the same command goes on from there")
-        raise
+        told = f"interrupted: {runs} keeps what was trained; the same command goes on from there"
+        log(told)
+        raise KeyboardInterrupt(told) from None
     progress.conclude()
     return [folder.path for folder in folders]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ LOSSES = "losses."
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Mean and sample deviation of one figure over runs, in per cent."""
+    """Mean and sample deviation of one figure over runs, in per cent; NaN where there is none."""
 
     mean: float
     deviation: float | None
@@ -38,7 +39,8 @@ class Summary:
 def summarise(values: Sequence[float]) -> Summary:
     """Return mean and deviation of fractions, in per cent."""
     percents = [100 * value for value in values]
-    deviation = statistics.stdev(percents) if len(percents) > 1 else None
+    several = len(percents) > 1 and not any(map(math.isnan, percents))
+    deviation = statistics.stdev(percents) if several else None
     return Summary(statistics.fmean(percents), deviation, len(percents))
 
 
