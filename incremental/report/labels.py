@@ -86,6 +86,11 @@ def short_name(row: Row) -> str:
     return f"{row.method} ({', '.join(extras)})" if extras else row.method
 
 
+def short_title(row: Row) -> str:
+    """Return the short name with the title of the method."""
+    return row.title + short_name(row).removeprefix(row.method)
+
+
 def _differences(rivals: Sequence[Row]) -> list[str]:
     """Return the names of the settings that are not the same in all rows."""
     names = {name for row in rivals for name in row.settings} - OF_THE_CACHE

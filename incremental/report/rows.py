@@ -24,6 +24,8 @@ from avcil.incremental.runs.results import AccuracyMatrix, CacheIdentity, Run
 CHANCE = frozenset({"seed", "order_seed", "class_order"})
 """Fields of a configuration that make another run of the same row."""
 LOSSES = "losses."
+OF_THE_PAPER = " (the paper)"
+"""What the title of the paper's own method ends with; `tables.paper` says when it may be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,16 @@ class Row:
     def method(self) -> str:
         """Name of the method."""
         return str(self.settings["method.name"])
+
+    @property
+    def title(self) -> str:
+        """Name of the method as a paper prints it."""
+        return self.facts.title.removesuffix(OF_THE_PAPER)
+
+    @property
+    def name(self) -> str:
+        """The label with the title of the method: for figures, the page and LaTeX."""
+        return self.title + self.label.removeprefix(self.method)
 
     @property
     def facts(self) -> MethodFacts:

@@ -29,7 +29,7 @@ def draw_tasks(found: Benchmark, size: Size = "column") -> Figure:
     rows, tasks = found.rows, len(found.sizes)
     across = min(len(rows), {"column": 3, "page": 5}[size])
     down, panel = -(-len(rows) // across), WIDTHS[size] / across
-    labels = [fitted(row.label, panel - 0.25, SMALL) for row in rows]
+    labels = [fitted(row.name, panel - 0.25, SMALL) for row in rows]
     colors = matplotlib.colormaps["viridis"]
     shades = [colors(0.9 * task / max(1, tasks - 1)) for task in range(tasks)]
     with drawing(labels):
@@ -78,7 +78,7 @@ def draw_class_forgetting(
     names, counts = answers
     final = [100 * line[i] / (sum(line) or 1) for i, line in enumerate(counts)]
     learned = _accuracy_when_learned(row)
-    short, title = class_names(names, 24), fitted(row.label, WIDTHS[size] - 0.2, 8)
+    short, title = class_names(names, 24), fitted(row.name, WIDTHS[size] - 0.2, 8)
     labels = ["its task, when learned", "the class, after the last task"]
     height = 1.0 + 0.13 * min(len(names), NAMES_UP_TO)
     with drawing([*short, title]):

@@ -42,7 +42,7 @@ def draw_matrices(rows: Sequence[Row], size: Size = "column") -> Figure:
     down = -(-len(rows) // across)
     panel = WIDTHS[size] / across
     tall = panel + 0.3
-    labels = [fitted(row.label, panel - 0.25, SMALL) for row in rows]
+    labels = [fitted(row.name, panel - 0.25, SMALL) for row in rows]
     with drawing(labels):
         figure = Figure(figsize=(WIDTHS[size], tall * down + 0.5), layout="constrained")
         panels = figure.subplots(down, across, squeeze=False).flatten()

@@ -73,11 +73,11 @@ def row_figures(row: Row, kind: str) -> Drawn:
         lines, starts = values(run)
         unit = "loss" if kind == "losses" else f"validation {ACCURACY}"
         if lines:
-            yield kind, lambda size: draw_epochs(lines, starts, row.label, unit, size)
+            yield kind, lambda size: draw_epochs(lines, starts, row.name, unit, size)
     elif kind in ("confusion", "classes"):
         answers = curves.confusion(row)
         if answers and kind == "confusion":
-            yield kind, lambda size: draw_confusion(*answers, row.label, size)
+            yield kind, lambda size: draw_confusion(*answers, row.name, size)
         elif answers and len(run.results.tasks) > 1:
             yield kind, lambda size: draw_class_forgetting(row, answers, size)
     elif kind == "attention":

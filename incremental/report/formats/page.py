@@ -179,7 +179,7 @@ def _times(found: Benchmark) -> str:
     together = trained_together(found.rows)
     if all(together):
         return "These runs were trained at the same time as others: their times do not compare."
-    rows = [row.label for row, shared in zip(found.rows, together, strict=True) if shared]
+    rows = [row.name for row, shared in zip(found.rows, together, strict=True) if shared]
     if rows:
         return f"Trained at the same time as others, so not comparable: {'; '.join(rows)}."
     return "Times compare between runs that ran alone on the same machine."

@@ -26,6 +26,7 @@ from avcil.incremental.report.tables.table import (
     figure_cell,
     mark_best,
     name_benchmark,
+    name_cell,
     name_clips,
 )
 from avcil.incremental.report.tables.targets import Target
@@ -54,7 +55,7 @@ def pairs_table(found: Benchmark, targets: Sequence[Target] = ()) -> Table | Non
     if best is None or not others:
         return None
     columns = [
-        Column(f"{best.label} minus", figure=False),
+        Column(f"{best.name} minus", figure=False),
         Column("accuracy"),
         Column("95 % interval"),
         Column("forgetting"),
@@ -71,9 +72,9 @@ def _pairs_row(best: Row, other: Row) -> list[Cell]:
     forgetting = _difference(best, other, "average_forgetting")
     if accuracy is None:
         nothing = [Cell(NOTHING)] * 3
-        return [Cell(other.label), *nothing, count_cell(0), Cell("no pair to compare")]
+        return [name_cell(other), *nothing, count_cell(0), Cell("no pair to compare")]
     return [
-        Cell(other.label),
+        name_cell(other),
         Cell(f"{accuracy.mean:+.2f}", accuracy.mean),
         _interval(accuracy),
         _signed(forgetting),
@@ -141,7 +142,8 @@ def caches_table(group: Sequence[Benchmark], targets: Sequence[Target] = ()) -> 
         Column("method", figure=False),
         *(Column(heading, best=max) for heading in headings),
     ]
-    rows = [[Cell(label), *row] for label, row in zip(labels, cells, strict=True)]
+    names = [name_cell(next(filter(None, table[label]))) for label in labels]
+    rows = [[name, *row] for name, row in zip(names, cells, strict=True)]
     bounds = upper_bounds(row for found in group for row in found.rows)
     competes = [all(row.competes for row in table[label] if row) for label in labels]
     mark_best(columns, rows, competes)

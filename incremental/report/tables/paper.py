@@ -31,8 +31,6 @@ from avcil.incremental.report.tables.table import (
 from avcil.incremental.report.tables.targets import Target, has_protocol, published
 from avcil.incremental.runs.facts import OF_0_1_0, facts_without_a_run
 
-OF_THE_PAPER = " (the paper)"
-"""What the title of the paper's own method ends with."""
 PUBLISHED, RERUN = "published", "re-run"
 NAMES_OF_MODALITIES = {"audio": "audio", "visual": "video", "av": "both"}
 ORIGIN = (
@@ -193,11 +191,8 @@ def _name(method: str, row: Row | None, found: Benchmark) -> str:
     """
     if row is None:
         return facts_without_a_run(method).title
-    more = row.label.removeprefix(method)
-    title = row.facts.title
-    if more or not has_protocol(found.cache.dataset, row):
-        title = title.removesuffix(OF_THE_PAPER)
-    return title + more
+    of_the_paper = row.name == row.title and has_protocol(found.cache.dataset, row)
+    return row.facts.title if of_the_paper else row.name
 
 
 def _fits(target: Target, found: Benchmark) -> bool:

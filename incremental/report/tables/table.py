@@ -38,6 +38,13 @@ class Cell:
     value: float | None = None
     """What a column is sorted and ranked by."""
     mark: Mark = Mark.NONE
+    paper: str = ""
+    """The text as a paper prints it, where that differs: the title of a method, not its name."""
+
+    @property
+    def printed(self) -> str:
+        """The text for LaTeX and the page."""
+        return self.paper or self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,11 @@ class OfGroups:
         return [table for table in made if table]
 
 
+def name_cell(row: Row) -> Cell:
+    """Return the name of a row."""
+    return Cell(row.label, paper=row.name)
+
+
 def figure_cell(summary: Summary) -> Cell:
     """Return `mean ± deviation`; without the deviation for a single run."""
     if math.isnan(summary.mean):
@@ -174,7 +186,7 @@ def overview(found: Benchmark, targets: Sequence[Target] = ()) -> Table:
     ]
     rows = [
         [
-            Cell(row.label),
+            name_cell(row),
             figure_cell(row.accuracy),
             figure_cell(row.forgetting),
             figure_cell(row.last),

@@ -220,7 +220,7 @@ def test_a_sweep_is_a_curve_over_the_values_of_one_setting(
         make_run(memory=memory)
     make_run("lwf", memory=20)
     (setting, (line,)), = sweep_curves(read(tmp_path)).items()  # fmt: skip
-    assert (setting, line.label, line.x) == ("memory", "guided", [10, 20, 40])
+    assert (setting, line.label, line.x) == ("memory", "Guided", [10, 20, 40])
 
 
 def test_accuracy_on_new_and_on_earlier_classes_is_that_of_the_matrix(

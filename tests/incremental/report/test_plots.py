@@ -34,7 +34,7 @@ def found(make_run: MakeRun, tmp_path: Path) -> Benchmark:
 
 def test_curves_are_mean_and_deviation_over_runs_in_per_cent(found: Benchmark) -> None:
     curve = curves.accuracy_curves(found)[0]
-    assert (curve.label, curve.x) == ("guided", [2.0, 4.0])
+    assert (curve.label, curve.x) == ("Guided", [2.0, 4.0])
     assert curve.y == pytest.approx([90.0, 70.0])
     assert curve.deviation == pytest.approx([200**0.5, 200**0.5])
 
@@ -206,7 +206,7 @@ def test_the_upper_bound_keeps_everything_and_has_no_place_over_memory(
     make_run("guided")
     benchmark = benchmarks(gather([tmp_path]).runs)[0][0]
     (point,) = curves.memory_points(benchmark)
-    assert (point.label, point.x) == ("guided", 60)
+    assert (point.label, point.x) == ("Guided", 60)
     assert benchmark.rows[point.place].label == "guided"
 
 
