@@ -82,7 +82,9 @@ def kept_labels(classes: Sequence[str], names: Sequence[str] | None) -> NDArray[
         return np.arange(len(classes))
     unknown = sorted(set(names) - set(classes))
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if unknown or twice or not names:
+    if not names:
+        raise ConfigError("the list of classes to learn is empty: name one class per line")
+    if unknown or twice:
         every = {*classes, *names}
         raise ConfigError(
             "the list of classes to learn must name classes of the cache, each once; "

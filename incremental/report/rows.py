@@ -191,7 +191,7 @@ class Benchmark:
         fewest, most = min(self.sizes), max(self.sizes)
         tasks = "1 task" if len(self.sizes) == 1 else f"{len(self.sizes)} tasks"
         if fewest == most:
-            return f"{tasks} of {most} classes"
+            return f"{tasks} of {most} {'class' if most == 1 else 'classes'}"
         return f"{tasks} of {fewest} to {most} classes ({spell_sizes(self.sizes)})"
 
 

@@ -61,7 +61,7 @@ def _task_bar(figure: Figure, panels: Sequence[Axes], tasks: int) -> None:
     colors = ListedColormap(matplotlib.colormaps["viridis"]([0.9 * i / 255 for i in range(256)]))
     scale = ScalarMappable(Normalize(1, max(2, tasks)), colors)
     bar = figure.colorbar(scale, ax=panels, location="bottom", aspect=40, fraction=0.04, pad=0.02)
-    bar.set_label("after task (across); colours: the task tested", fontsize=7)
+    bar.set_label("after task (across); colors: the task tested", fontsize=7)
     bar.ax.tick_params(labelsize=6)
     bar.ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     bar.outline.set_visible(False)

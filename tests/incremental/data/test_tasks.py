@@ -111,3 +111,5 @@ def test_a_list_of_classes_to_learn_keeps_the_order_of_the_cache() -> None:
     for names, problem in ((["a", "z"], "unknown: ['z']"), (["a", "a"], "more than once: ['a']")):
         with pytest.raises(ConfigError, match=re.escape(problem)):
             kept_labels(["a", "b"], names)
+    with pytest.raises(ConfigError, match="is empty"):
+        kept_labels(["a", "b"], [])
