@@ -40,7 +40,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     names = draw(st.lists(NAMES, min_size=1, max_size=4 if few else 30, unique=True))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     clips = [
-        (split, label, f"{split}/{name}/{number}".replace("\0", ""))
+        (split, label, f"{split}/{label} {name}/{number}".replace("\0", ""))
         for split in SPLITS
         for label, name in enumerate(names)
         for number in range(rng.integers(1, 6))
