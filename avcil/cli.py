@@ -67,5 +67,9 @@ def main() -> None:
 
         console().print(f"error: {error}", style="red", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except SystemExit as stop:
+        # Typer turns an interrupt into an exit. A job that says more about it gives it arguments.
+        interrupt = getattr(stop.__context__, "__cause__", None)
+        if isinstance(interrupt, KeyboardInterrupt) and not interrupt.args:
+            print("interrupted", file=sys.stderr)
+        raise

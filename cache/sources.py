@@ -24,10 +24,11 @@ def shared_videos(manifest: Manifest) -> str:
     return f"{shared} of {total} test clips are cut from videos that training clips are cut from"
 
 
-def leaks(manifest: Manifest) -> NDArray[np.bool_]:
+def leaks(manifest: Manifest, kept: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Return True for each test clip that shares its video with a training clip, [N].
 
-    False throughout where the ids do not name the video.
+    Training clips count where `kept` [N] is True; None counts all. False throughout where the ids
+    do not name the video.
     """
     card = cards().get(manifest.dataset)
     if card is None or not card.video:
@@ -36,4 +37,6 @@ def leaks(manifest: Manifest) -> NDArray[np.bool_]:
     found = [(clip, match_video(clip)) for clip in manifest.ids]
     videos = np.array([match[0] if match else clip for clip, match in found])
     splits = np.array(manifest.splits)
-    return (splits == "test") & np.isin(videos, videos[splits == "train"])
+    return (splits == "test") & np.isin(
+        videos, videos[(splits == "train") & (True if kept is None else kept)]
+    )

@@ -171,8 +171,11 @@ class _Extraction:
         except KeyboardInterrupt:
             self._workers.close()  # shards that are encoded are written first
             written = writer.shards - len(writer.pending())
-            log(f"stopped: {written} of {writer.shards} shards are written; run again to continue")
-            raise
+            told = (
+                f"stopped: {written} of {writer.shards} shards are written; run again to continue"
+            )
+            log(told)
+            raise KeyboardInterrupt(told) from None
         finally:
             self._workers.close()  # before others may write the cache
         if self._losses:

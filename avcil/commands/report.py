@@ -15,7 +15,7 @@ FIGURES = (
     "sweep", "losses", "epochs", "confusion", "classes", "attention",
 )  # fmt: skip
 """As in `avcil.incremental.report.figures.write`."""
-Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+Format = Literal["table", "markdown", "latex", "csv", "runs", "json", "html"]
 Picture = Literal["svg", "pdf", "png"]
 Size = Literal["column", "page"]
 
@@ -30,7 +30,12 @@ def report(
         ),
     ] = None,
     runs: RUNS = Path("runs"),
-    form: Annotated[Format, typer.Option("--format", help="Output format.")] = "table",
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="Output format; `csv` has a line per row, `runs` one per run."
+        ),
+    ] = "table",
     output: Annotated[
         Path | None, typer.Option(help="Output file.", show_default="standard output")
     ] = None,
@@ -52,6 +57,13 @@ def report(
         Size,
         typer.Option(help="Width of figures: a column (3.25 in) or the page (6.75 in) of a paper."),
     ] = "column",
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the clips, for frames beside attention.",
+            show_default="where they were at training: `videos` beside the cache",
+        ),
+    ] = None,
     check: Annotated[
         str | None,
         typer.Option(help="Instead, compare runs with targets: a CSV file, or `published`."),
@@ -77,7 +89,7 @@ def report(
     avcil report runs/ave --format markdown   # one data set, for a README
     avcil report --tables all --format latex --output tables.tex
     avcil report --format html --output report.html --figures figures
-    avcil report --figures figures --only accuracy,forgetting --figure-format pdf
+    avcil report --figures figures --only accuracy --figure-format pdf
     avcil report --check published --tolerance 2   # status 1 if a target fails
     ```
     """
@@ -96,7 +108,7 @@ def report(
         files = FigureFiles(
             folder=figures, suffix=figure_format, only=choose_figures(only), size=figure_size
         )
-    make_report(roots, form, output, tables.split(","), files)
+    make_report(roots, form, output, tables.split(","), files, videos)
 
 
 def _refuse_without_figures(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from avcil.commands.options import DATA, RUNS, find_cache
 from avcil.incremental.heads import HEADS
 from avcil.incremental.methods import METHODS
 from avcil.runtime.cluster import Engine
+from avcil.runtime.stopping import no_interrupt_lost
+
+Select = Literal["best", "last"]
 
 
 def train(
@@ -81,6 +84,19 @@ def train(
     class_order: Annotated[
         Path | None, typer.Option(help="File with the order of classes, one class name per line.")
     ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the classes to learn, one name per line; others are left out."
+        ),
+    ] = None,
+    select: Annotated[
+        Select,
+        typer.Option(
+            help="Epoch to keep of each task: `best` on the validation clips, or the `last`, which "
+            "needs none."
+        ),
+    ] = "best",
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -128,13 +144,14 @@ def train(
     avcil train --show-config              # print every setting, train nothing
     ```
     """
-    from avcil.cache.reader import FeatureStore
+    with no_interrupt_lost():
+        from avcil.cache.reader import FeatureStore
 
-    store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes its seconds
-    from avcil.incremental.config.resolve import Request
-    from avcil.incremental.config.sweep import plan
-    from avcil.incremental.launch.schedule import read_settings, resolve_all
-    from avcil.incremental.launch.schedule import train as train_all
+        store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes seconds
+        from avcil.incremental.config.resolve import Request
+        from avcil.incremental.config.sweep import plan
+        from avcil.incremental.launch.schedule import read_settings, resolve_all
+        from avcil.incremental.launch.schedule import train as train_all
 
     named: dict[str, object] = {
         "tasks": tasks,
@@ -142,7 +159,9 @@ def train(
         "epochs": epochs,
         "few_shot": few_shot,
         "order_seed": order_seed,
-        "class_order": _read_order(class_order),
+        "class_order": _read_names(class_order),
+        "classes": _read_names(classes),
+        "select": None if select == "best" else select,
     }
     chosen = {name: value for name, value in named.items() if value is not None}
     _refuse_repeated([*chosen, *(pair.partition("=")[0].strip() for pair in settings or [])])
@@ -185,10 +204,10 @@ def _numbers(option: str, text: str) -> list[int]:
         ) from error
 
 
-def _read_order(path: Path | None) -> tuple[str, ...] | None:
-    from avcil.incremental.data.tasks import read_class_order
+def _read_names(path: Path | None) -> tuple[str, ...] | None:
+    from avcil.incremental.data.tasks import read_class_names
 
-    return None if path is None else tuple(read_class_order(path))
+    return None if path is None else tuple(read_class_names(path))
 
 
 def _show(config: Mapping[str, Any], prefix: str = "") -> None:

@@ -47,7 +47,7 @@ def stopping_gently() -> Iterator[None]:
 
 @contextmanager
 def no_interrupt_lost() -> Iterator[None]:
-    """Raise KeyboardInterrupt again at the end, because some libraries swallow it while loading."""
+    """Raise KeyboardInterrupt at the end if some library swallowed or replaced it while loading."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -60,6 +60,9 @@ def no_interrupt_lost() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+    except Exception:
+        if not received:
+            raise
     finally:
         signal.signal(signal.SIGINT, before)
     if received:

@@ -112,7 +112,7 @@ def _located(base: Path, name: str) -> Path:
     return base / name
 
 
-def _dataset(name: str, clips: Iterable[Clip], source: Path) -> Dataset:
+def _dataset(name: str, clips: Iterable[Clip], source: Path = Path()) -> Dataset:
     spelling = one_spelling((clip.label for clip in clips), source)
     clips = tuple(replace(clip, label=spelling[clip.label]) for clip in clips)
     classes = tuple(sorted({clip.label for clip in clips}))

@@ -83,6 +83,11 @@ class Config:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the head's products: `auto` is bf16 on a device with instructions for it, but fp32 where
     that does not pay: in the small runs that a CPU trains on one thread."""
+    select: Literal["best", "last"] = "best"
+    """Which epoch of a task is kept: the best on the validation clips, or the last one, which
+    needs none."""
+    classes: tuple[str, ...] | None = None
+    """The classes to learn, if not all of the cache."""
     compiled: bool = False
     """Compile the step with `torch.compile`: slow to start at each task, then faster."""
     graphed: bool = False
@@ -118,10 +123,18 @@ class Config:
         """Return the configuration as JSON holds it."""
         return json.loads(json.dumps(asdict(self)))
 
+    def stored(self) -> dict[str, Any]:
+        """Return the configuration as `config.json` holds it.
+
+        Fields that 0.1.0 did not have are left out at their default, so that names of runs stay.
+        """
+        newer = {"select": "best", "classes": None}
+        return {k: v for k, v in self.plain().items() if k not in newer or v != newer[k]}
+
     @property
     def run_name(self) -> str:
         """A name for its folder, ending in a hash of the whole configuration."""
-        text = json.dumps(self.plain(), sort_keys=True)
+        text = json.dumps(self.stored(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         parts = [self.method["name"]]
         if self.head["name"] != DEFAULT_HEAD:

@@ -68,6 +68,31 @@ def split_tasks(classes: int, tasks: int, first_task: int | None = None) -> list
     return [Task(i, block, tuple(blocks[:i])) for i, block in enumerate(blocks)]
 
 
+def kept_labels(classes: Sequence[str], names: Sequence[str] | None) -> NDArray[np.int64]:
+    """Return the labels of the classes to learn, in the order of the cache.
+
+    Args:
+        classes: class names in the order of the cache.
+        names: the classes to keep, in any order; None keeps all.
+
+    Raises:
+        ConfigError: a name is unknown or there twice, or there is none.
+    """
+    if names is None:
+        return np.arange(len(classes))
+    unknown = sorted(set(names) - set(classes))
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if not names:
+        raise ConfigError("the list of classes to learn is empty: name one class per line")
+    if unknown or twice:
+        every = {*classes, *names}
+        raise ConfigError(
+            "the list of classes to learn must name classes of the cache, each once; "
+            f"unknown: {_spelled(unknown, every)}, named more than once: {_spelled(twice, every)}"
+        )
+    return np.array([label for label, name in enumerate(classes) if name in set(names)], np.int64)
+
+
 def class_order(
     classes: Sequence[str], order_seed: int | None = None, names: Sequence[str] | None = None
 ) -> NDArray[np.int64]:
@@ -106,8 +131,8 @@ def _spelled(names: Sequence[str], others: Collection[str]) -> str:
     return f"[{shown}{', ...' if len(names) > 5 else ''}]"
 
 
-def read_class_order(path: Path) -> list[str]:
-    """Read class names in learning order, one per line.
+def read_class_names(path: Path) -> list[str]:
+    """Read class names, one per line.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -115,7 +140,7 @@ def read_class_order(path: Path) -> list[str]:
     try:
         lines = read_text(path).splitlines()
     except OSError as error:
-        raise ConfigError(f"cannot read the class order {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read class names from {path}: {error.strerror}") from error
     except UnicodeError as error:
-        raise ConfigError(f"cannot read the class order {path}: {error}") from error
+        raise ConfigError(f"cannot read class names from {path}: {error}") from error
     return [line.strip() for line in lines if line.strip()]

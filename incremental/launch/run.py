@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
 from avcil.incremental.methods import method_class
 from avcil.incremental.runs.facts import MethodFacts
 from avcil.incremental.runs.folder import RunFolder
-from avcil.incremental.runs.results import CacheIdentity, Results
+from avcil.incremental.runs.results import CacheIdentity, Results, write_results
 from avcil.incremental.train.precision import autocast_type, suitable_threads
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
@@ -76,6 +76,8 @@ class Job:
             if results is None:
                 results = new_results(self.config, store, scenario, placement.device)
                 self.folder.start(self.config, results)
+            elif note_changes(results, versions_here(self.config, store, placement.device)):
+                write_results(self.folder.path, results)
             config = self._in_its_precision(store, results, placement.device)
             with suitable_threads(config, store.encoding):
                 return Trainer(config, scenario, self.folder, results, placement).run(bar)
@@ -140,15 +142,34 @@ def new_results(
             upper_bound=method.upper_bound,
             head=str(method.head.get("name", "")),
         ),
-        versions={
-            "avcil": version("avcil"),
-            "torch": torch.__version__,
-            "numpy": version("numpy"),
-            "python": platform.python_version(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "precision": _precision(config, store, device),
-        },
+        versions=versions_here(config, store, device),
     )
+
+
+def versions_here(config: Config, store: FeatureStore, device: torch.device) -> dict[str, str]:
+    """Return what computes on this machine, and in which precision a new run would."""
+    return {
+        "avcil": version("avcil"),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "precision": _precision(config, store, device),
+    }
+
+
+def note_changes(results: Results, here: Mapping[str, str]) -> bool:
+    """Add to the results which versions changed since the run was last resumed; tell if any did.
+
+    The precision does not: a run stays in that in which it began.
+    """
+    known = dict(results.versions)
+    for change in results.resumed:
+        known |= change
+    changed = {k: v for k, v in here.items() if k != "precision" and known.get(k, v) != v}
+    if changed and not results.complete:
+        results.resumed.append({"task": len(results.correct) + 1, **changed})
+    return bool(changed)
 
 
 def _precision(config: Config, store: FeatureStore, device: torch.device) -> str:

@@ -6,14 +6,18 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request, Subject, resolve
 from avcil.incremental.data.placement import Placement
+from avcil.incremental.data.tasks import kept_labels
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.launch.parallel import suitable_processes, train_in_processes
 from avcil.incremental.launch.progress import RunsProgress
@@ -34,31 +38,37 @@ def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config
     Raises:
         ConfigError: an unknown name or a value that cannot work.
     """
-    subject = describe(store)
-    configs = [resolve(request, subject) for request in requests]
+    configs = []
+    for request in requests:
+        names: Any = request.settings.get("classes")
+        if names is not None and set(names) == set(store.manifest.classes):
+            names = None  # all of them: the run has the name that it has without the list
+        request = replace(request, settings={**request.settings, "classes": names})
+        configs.append(resolve(request, describe(store, names)))
     for config in configs:
         Scenario(config, store)
     return configs
 
 
-def describe(store: FeatureStore) -> Subject:
-    """Return what a configuration needs to know about a cache."""
+def describe(store: FeatureStore, classes: Sequence[str] | None = None) -> Subject:
+    """Return what a configuration needs to know about a cache, or about some of its classes."""
     manifest = store.manifest
-    text = json.dumps(
-        [
-            manifest.classes,
-            manifest.ids,
-            manifest.splits,
-            manifest.labels.tolist(),
-            sorted(store.failures),
-        ]
-    )
+    kept = kept_labels(manifest.classes, classes)
+    listed = [
+        manifest.classes,
+        manifest.ids,
+        manifest.splits,
+        manifest.labels.tolist(),
+        sorted(store.failures),
+    ]
+    text = json.dumps(listed if classes is None else [*listed, kept.tolist()])
+    train = store.rows("train")
     return Subject(
         dataset=manifest.dataset,
         fingerprint=store.encoding.fingerprint,
         rows=hashlib.sha256(text.encode()).hexdigest()[:16],
-        training_clips=len(store.rows("train")),
-        classes=len(manifest.classes),
+        training_clips=int(np.isin(manifest.labels[train], kept).sum()),
+        classes=len(kept),
     )
 
 
@@ -106,8 +116,9 @@ def train(
             progress = RunsProgress(bar, len(jobs))
             train_all(progress)
     except KeyboardInterrupt:
-        log(f"interrupted: all runs are kept in {runs}; run the same command again to resume")
-        raise
+        told = f"interrupted: all runs are kept in {runs}; run the same command again to resume"
+        log(told)
+        raise KeyboardInterrupt(told) from None
     progress.conclude()
     return [folder.path for folder in folders]
 

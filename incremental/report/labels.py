@@ -9,8 +9,12 @@ from typing import Any
 
 from avcil.incremental.report.rows import LOSSES, Row, Settings
 
-OF_THE_CACHE = frozenset({"dataset", "fingerprint", "rows"})
+OF_THE_CACHE = frozenset({"classes", "dataset", "fingerprint", "rows"})
 """Fields of a configuration that say which cache; the benchmark names it, so labels do not."""
+
+
+UNSTORED = {"select": "best"}
+"""Settings that `config.json` leaves out at their default."""
 
 
 def named(rows: Sequence[Row]) -> list[Row]:
@@ -33,7 +37,7 @@ def usual_settings(rivals: Sequence[Row]) -> Settings:
     """
     usual: dict[str, Any] = {}
     for name in _differences(rivals):
-        values = [row.settings.get(name) for row in rivals]
+        values = [setting(row.settings, name) for row in rivals]
         if name.startswith(LOSSES):
             values = [value for value in values if value]
         ranked = Counter(map(json.dumps, values)).most_common(2)
@@ -61,12 +65,17 @@ def _by_name(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _spell(name: str, settings: Settings, usual: Settings) -> str:
     """Return a setting as it reads in a label; nothing for the usual value."""
-    value = settings.get(name)
+    value = setting(settings, name)
     if name in usual and usual[name] == value:
         return ""
     if name.startswith(LOSSES) and value == 0:
         return f"without {name.removeprefix(LOSSES)}"
     return f"{name}={value}"
+
+
+def setting(settings: Settings, name: str) -> Any:
+    """Return a setting of a row; None if it has none of that name."""
+    return settings.get(name, UNSTORED.get(name))
 
 
 def short_name(row: Row) -> str:
@@ -77,13 +86,18 @@ def short_name(row: Row) -> str:
     return f"{row.method} ({', '.join(extras)})" if extras else row.method
 
 
+def short_title(row: Row) -> str:
+    """Return the short name with the title of the method."""
+    return row.title + short_name(row).removeprefix(row.method)
+
+
 def _differences(rivals: Sequence[Row]) -> list[str]:
     """Return the names of the settings that are not the same in all rows."""
     names = {name for row in rivals for name in row.settings} - OF_THE_CACHE
     return [
         name
         for name in sorted(names)
-        if len({json.dumps(row.settings.get(name)) for row in rivals}) > 1
+        if len({json.dumps(setting(row.settings, name)) for row in rivals}) > 1
     ]
 
 

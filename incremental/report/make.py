@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from avcil.incremental.report.tables.table import OfEach, Table
 from avcil.incremental.report.tables.targets import BUILT_IN, read_targets
 from avcil.runtime.progress import log
 
-Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
+Format = Literal["table", "markdown", "latex", "csv", "runs", "json", "html"]
 
 
 def make_report(
@@ -29,6 +30,7 @@ def make_report(
     output: Path | None = None,
     names: Sequence[str] = ("overview",),
     figures: FigureFiles | None = None,
+    videos: Path | None = None,
 ) -> None:
     """Report all finished runs below some folders, on standard output or into a file.
 
@@ -40,13 +42,14 @@ def make_report(
         output: the file; None is standard output.
         names: tables to write, or `all`. CSV, JSON and the page always contain everything.
         figures: which figures to write as files, and where.
+        videos: a folder of the clips, whose frames are shown beside attention.
 
     Raises:
         NoRuns: there is no finished run.
         ConfigError: there is no table of that name, or a file cannot be written.
     """
     chosen = choose(names)
-    found = find(roots)
+    found = find(roots, videos)
     if output is None:
         sys.stdout.write(render(found, form, chosen, _screen()))
     else:
@@ -63,7 +66,7 @@ def _screen() -> int | None:
 def _write(report: str, output: Path) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(report, "utf-8")
+        output.write_text(report, "utf-8", "backslashreplace")
     except OSError as error:
         raise ConfigError(
             f"{str(output)!r} cannot be written ({error.strerror}): choose another --output"
@@ -71,14 +74,17 @@ def _write(report: str, output: Path) -> None:
     log(f"wrote {output}")
 
 
-def find(roots: Sequence[Path]) -> list[Benchmark]:
+def find(roots: Sequence[Path], videos: Path | None = None) -> list[Benchmark]:
     """Return the benchmarks below some folders, and name on standard error what is left out.
 
     Raises:
         NoRuns: there is no finished run.
+        ConfigError: there is no folder `videos`.
     """
+    if videos is not None and not videos.is_dir():
+        raise ConfigError(f"there is no folder {str(videos)!r}: --videos takes a folder of clips")
     gathered = gather(roots)
-    found, repeats = benchmarks(gathered.runs)
+    found, repeats = benchmarks(replace(run, videos=videos) for run in gathered.runs)
     for line in [*gathered.left_out, *repeats]:
         log(f"left out: {line}")
     return found
@@ -133,6 +139,8 @@ def render(
     """Return the report as text; `screen` is the width of a terminal that shows bold type."""
     if form == "csv":
         return export.comma_separated(found)
+    if form == "runs":
+        return export.runs_comma_separated(found)
     if form == "json":
         return export.as_json(found)
     if form == "html":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ from avcil.incremental.runs.results import AccuracyMatrix, CacheIdentity, Run
 CHANCE = frozenset({"seed", "order_seed", "class_order"})
 """Fields of a configuration that make another run of the same row."""
 LOSSES = "losses."
+OF_THE_PAPER = " (the paper)"
+"""What the title of the paper's own method ends with; `tables.paper` says when it may be shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Mean and sample deviation of one figure over runs, in per cent."""
+    """Mean and sample deviation of one figure over runs, in per cent; NaN where there is none."""
 
     mean: float
     deviation: float | None
@@ -38,7 +41,8 @@ class Summary:
 def summarise(values: Sequence[float]) -> Summary:
     """Return mean and deviation of fractions, in per cent."""
     percents = [100 * value for value in values]
-    deviation = statistics.stdev(percents) if len(percents) > 1 else None
+    several = len(percents) > 1 and not any(map(math.isnan, percents))
+    deviation = statistics.stdev(percents) if several else None
     return Summary(statistics.fmean(percents), deviation, len(percents))
 
 
@@ -67,6 +71,16 @@ class Row:
     def method(self) -> str:
         """Name of the method."""
         return str(self.settings["method.name"])
+
+    @property
+    def title(self) -> str:
+        """Name of the method as a paper prints it."""
+        return self.facts.title.removesuffix(OF_THE_PAPER)
+
+    @property
+    def name(self) -> str:
+        """The label with the title of the method: for figures, the page and LaTeX."""
+        return self.title + self.label.removeprefix(self.method)
 
     @property
     def facts(self) -> MethodFacts:
@@ -135,6 +149,11 @@ class Row:
         return self.summary(lambda matrix: matrix.average_forgetting)
 
     @cached_property
+    def last(self) -> Summary:
+        """Accuracy after the last task, per cent."""
+        return self.summary(lambda matrix: matrix.last_accuracy)
+
+    @cached_property
     def validation(self) -> float:
         """Mean validation accuracy over steps and runs: what a choice between rows may look at."""
         return statistics.fmean(
@@ -172,7 +191,7 @@ class Benchmark:
         fewest, most = min(self.sizes), max(self.sizes)
         tasks = "1 task" if len(self.sizes) == 1 else f"{len(self.sizes)} tasks"
         if fewest == most:
-            return f"{tasks} of {most} classes"
+            return f"{tasks} of {most} {'class' if most == 1 else 'classes'}"
         return f"{tasks} of {fewest} to {most} classes ({spell_sizes(self.sizes)})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from avcil.incremental.report.rows import (
     chance,
     flatten,
 )
-from avcil.incremental.runs.results import CacheIdentity, Run, find_runs, read_run
+from avcil.incremental.runs.results import CacheIdentity, Run, read_run
 
 HOW_TO_MAKE_RUNS = (
     "make some with `avcil train --dataset NAME` (or `avcil demo`, which brings its own clips)"
@@ -74,6 +75,31 @@ def _folders(roots: Iterable[Path], left_out: list[str]) -> list[Path]:
         for folder in below:
             folders.setdefault(folder.resolve(), folder)
     return list(folders.values())
+
+
+def find_runs(root: Path) -> tuple[list[Path], list[str]]:
+    """Find the run folders at or below `root`; links are followed, each folder is entered once.
+
+    Returns:
+        The folders, sorted, half-written ones included; and one line for each folder that cannot
+        be entered.
+    """
+    found: list[Path] = []
+    closed: list[str] = []
+    entered: set[Path] = set()
+
+    def note(error: OSError) -> None:
+        closed.append(f"{error.filename} cannot be entered ({error.strerror})")
+
+    for folder, below, files in os.walk(root, onerror=note, followlinks=True):
+        real = Path(folder).resolve()
+        if real in entered:
+            below.clear()
+            continue
+        entered.add(real)
+        if {"config.json", "results.json"} & set(files):
+            found.append(Path(folder))
+    return sorted(found), closed
 
 
 def _check_config(run: Run) -> None:

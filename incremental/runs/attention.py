@@ -20,7 +20,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -57,15 +57,22 @@ class Attention:
         return self.weights.shape[0] / self.visual_hz
 
 
-def kept_attention(folder: Path) -> list[Attention]:
-    """Read the attention files of a run, by file name; damaged files are logged and left out."""
+def kept_attention(folder: Path, videos: Path | None = None) -> list[Attention]:
+    """Read the attention files of a run, by file name; damaged files are logged and left out.
+
+    Args:
+        folder: the run folder.
+        videos: a folder in which to look for clips that are not where they were at training.
+    """
     found = []
     for path in sorted((folder / "attention").glob("*.npz")):
         try:
             found.append(read_attention(path))
         except RunDamaged as problem:
             log(f"left out: {problem}")
-    return found
+    lost = [each.clip for each in found if each.video is None]
+    files = find_videos(videos, lost) if videos and lost else {}
+    return [replace(each, video=each.video or files.get(each.clip)) for each in found]
 
 
 def read_attention(path: Path) -> Attention:
@@ -167,13 +174,13 @@ def write_attention(folder: Path, kept: Sequence[Attention]) -> None:
         )
 
 
-def find_videos(cache: Path, clips: Sequence[str]) -> dict[str, Path]:
-    """Return the files of clips, of those that lie in the folder `videos` beside the cache.
+def find_videos(folder: Path, clips: Sequence[str]) -> dict[str, Path]:
+    """Return the files of clips, of those that lie in a folder.
 
     An id is a file's path within the folder, with or without suffix, or its name alone as in the
     published lists.
     """
-    root = (cache.parent / "videos").resolve()
+    root = folder.resolve()
     found = {clip: root / clip for clip in clips if _lies_within(root, clip)}
     wanted = set(clips) - set(found)
     for path in sorted(root.rglob("*")) if wanted else ():

@@ -9,7 +9,6 @@ Shapes: T tasks. Accuracies lie in [0, 1]; only reports show percentages.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -126,7 +125,7 @@ class Results:
     correct: list[list[int]] = field(default_factory=list)
     """[k][i] as in `AccuracyMatrix`."""
     validation_accuracy: list[float] = field(default_factory=list)
-    """[k] over all classes seen, at the chosen epoch of task k."""
+    """[k] over all classes seen, at the chosen epoch of task k; empty without validation clips."""
     best_epochs: list[int] = field(default_factory=list)
     """[k] chosen epoch of task k, counted from 0."""
     exemplars: list[list[str]] = field(default_factory=list)
@@ -134,6 +133,8 @@ class Results:
     seconds: list[float] = field(default_factory=list)
     """[k] spent on task k, evaluation included."""
     versions: dict[str, str] = field(default_factory=dict)
+    resumed: list[dict[str, Any]] = field(default_factory=list)
+    """Changes of `versions` when the run was resumed: `task`, counted from 1, and what changed."""
     method: MethodFacts | None = None
     """Facts about the method; None in folders of version 0.1.0."""
     confusion: list[list[int]] = field(default_factory=list)
@@ -181,11 +182,16 @@ class Run:
     folder: Path
     config: dict[str, Any]
     results: Results
+    videos: Path | None = None
+    """A folder of the clips, for a reader who has them elsewhere than they were at training."""
 
 
 def write_results(folder: Path, results: Results) -> None:
     """Replace `results.json` in one step."""
-    write_json(folder / "results.json", {"format": FORMAT, **asdict(results)})
+    stored = asdict(results)
+    if not results.resumed:
+        del stored["resumed"]
+    write_json(folder / "results.json", {"format": FORMAT, **stored})
 
 
 def write_json(path: Path, value: object) -> None:
@@ -232,10 +238,12 @@ def _check(results: Results) -> None:
         != [str, str, str, bool, int],
         "method": results.method is not None
         and [type(value) for value in asdict(results.method).values()] != [str, bool, str],
+        "resumed": not all(type(change.get("task")) is int for change in results.resumed),
         "tasks": not all(isinstance(name, str) for name in classes),
         "total": not _counts(results.total, len(results.tasks), least=1),
         "correct": not all(_counts(row, k) for k, row in enumerate(results.correct, start=1)),
-        "validation_accuracy": not _numbers(results.validation_accuracy, done),
+        "validation_accuracy": results.validation_accuracy != []
+        and not _numbers(results.validation_accuracy, done),
         "seconds": not _numbers(results.seconds, done),
         "exemplars": not all(isinstance(clips, list) for clips in results.exemplars),
         "confusion": not _square(results.confusion, len(classes)),
@@ -280,28 +288,3 @@ def read_metrics(folder: Path) -> list[Epoch]:
         except (ValueError, TypeError, KeyError) as error:
             raise RunDamaged(f"{path}, line {number}, is not an epoch: {error!r}") from error
     return epochs
-
-
-def find_runs(root: Path) -> tuple[list[Path], list[str]]:
-    """Find the run folders at or below `root`; links are followed, each folder is entered once.
-
-    Returns:
-        The folders, sorted, half-written ones included; and one line for each folder that cannot
-        be entered.
-    """
-    found: list[Path] = []
-    closed: list[str] = []
-    entered: set[Path] = set()
-
-    def note(error: OSError) -> None:
-        closed.append(f"{error.filename} cannot be entered ({error.strerror})")
-
-    for folder, below, files in os.walk(root, onerror=note, followlinks=True):
-        real = Path(folder).resolve()
-        if real in entered:
-            below.clear()
-            continue
-        entered.add(real)
-        if {"config.json", "results.json"} & set(files):
-            found.append(Path(folder))
-    return sorted(found), closed

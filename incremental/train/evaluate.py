@@ -136,7 +136,7 @@ def example_attention(network: Network, scenario: Scenario, clips: TokenSet) -> 
     store = scenario.store
     names = [name for task in scenario.class_names() for name in task]
     ids = [store.manifest.ids[row] for row in scenario.example_rows()]
-    videos = find_videos(Path(store.where), ids)
+    videos = find_videos(Path(store.where).parent / "videos", ids)
     predicted = predict(network, clips)
     return [
         Attention(

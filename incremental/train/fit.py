@@ -24,7 +24,7 @@ from avcil.runtime.progress import Bar
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Fit:
-    """Trains the network on one task and keeps the epoch with the best validation accuracy."""
+    """Trains the network on one task and keeps the best epoch, or the last one."""
 
     config: Config
     method: Method
@@ -36,7 +36,8 @@ class Fit:
     """New clips, then exemplars."""
     current: int
     """Number of new clips."""
-    validation: TokenSet
+    validation: TokenSet | None
+    """None if the run has no validation clips."""
     metrics: MetricsLog
     progress: Progress = field(default_factory=Progress)
 
@@ -56,11 +57,13 @@ class Fit:
         while progress.epoch < config.epochs:
             start, epoch = time.perf_counter(), progress.epoch
             losses = self.train_epoch(step, optimizer, checkpoint)
-            score = None
-            if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
+            score, last = None, epoch + 1 == config.epochs
+            if last or (epoch + 1) % config.validate_every == 0:
                 score = self.validate()
-                if score > progress.best_accuracy:
-                    progress.best_accuracy, progress.best_epoch = score, epoch
+                better = score is not None and score > progress.best_accuracy
+                if last if config.select == "last" else better:
+                    progress.best_accuracy = -1.0 if score is None else score
+                    progress.best_epoch = epoch
                     progress.best_weights = {
                         name: value.clone() for name, value in self.network.state_dict().items()
                     }
@@ -120,8 +123,10 @@ class Fit:
             exemplar_batch_size=self.config.exemplar_batch_size,
         )
 
-    def validate(self) -> float:
-        """Return the accuracy of the network on the validation clips, in [0, 1]."""
+    def validate(self) -> float | None:
+        """Return the accuracy of the network on the validation clips, in [0, 1]; None without."""
+        if self.validation is None:
+            return None
         means = class_means(self.network, self.clips) if self.method.nearest_mean else None
         return accuracy(self.network, self.validation, means)
 

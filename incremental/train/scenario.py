@@ -9,7 +9,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import SPLITS, Split
 from avcil.cache.sources import leaks
 from avcil.incremental.config.config import Config, derive_seed
-from avcil.incremental.data.tasks import class_order, split_tasks
+from avcil.incremental.data.tasks import class_order, kept_labels, split_tasks
 from avcil.incremental.errors import ConfigError
 
 EXAMPLES = 4
@@ -28,25 +28,32 @@ class Scenario:
         Raises:
             ConfigError: the classes do not fit the tasks, or a class has no clips in some split.
         """
-        classes = store.manifest.classes
+        names = store.manifest.classes
+        kept = kept_labels(names, config.classes)
+        classes = [names[label] for label in kept]
+        order = class_order(classes, config.order_seed, config.class_order)
         self.store = store
-        self.labels = class_order(classes, config.order_seed, config.class_order)  # by position
-        self.positions = np.argsort(self.labels)  # by label
+        self.labels = kept[order]  # by position
+        self.positions = np.full(len(names), -1)  # by label; -1 is a class that is left out
+        self.positions[self.labels] = np.arange(len(self.labels))
         self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
         if config.make_method().nearest_mean:
             _check_memory(config, len(classes))
-        self.leaks = leaks(store.manifest)  # [N]
+        self.leaks = leaks(store.manifest, self.positions[store.manifest.labels] >= 0)  # [N]
+        self.validates = True
+        """Whether all classes have validation clips."""
         self._rows: dict[tuple[Split, int], NDArray[np.int64]] = {}
         for split in SPLITS:
             rows = store.rows(split)
             labels = store.manifest.labels[rows]
             for position, label in enumerate(self.labels):
                 self._rows[split, position] = rows[labels == label]
-                if label not in labels:
-                    raise ConfigError(
-                        f"class {classes[label]!r} has no {split} clip in the cache: "
-                        "every class needs clips to train, validate and test on"
-                    )
+                if label in labels:
+                    continue
+                if split == "val" and config.select == "last":
+                    self.validates = False
+                    continue
+                raise ConfigError(_lacks(names[label], split))
         if config.few_shot is not None:
             for position in range(self.tasks[0].new.stop, len(classes)):
                 rng = np.random.default_rng(derive_seed(config.seed, "few-shot", position))
@@ -76,6 +83,15 @@ class Scenario:
         if not self.leaks.any():
             return []
         return [int((~self.leaks[self.rows("test", task.new)]).sum()) for task in self.tasks]
+
+
+def _lacks(name: str, split: Split) -> str:
+    """Return the message about a class without clips of a split."""
+    last = "train without validation (--select last), or " if split == "val" else ""
+    return (
+        f"class {name!r} has no {split} clip in the cache: {last}leave the class out with a file "
+        "of the classes to learn (--classes FILE)"
+    )
 
 
 def _check_memory(config: Config, classes: int) -> None:

@@ -104,7 +104,8 @@ class Trainer:
         self.test(task, network)
 
         results = self.results
-        results.validation_accuracy.append(progress.best_accuracy)
+        if self.scenario.validates:
+            results.validation_accuracy.append(progress.best_accuracy)
         results.best_epochs.append(progress.best_epoch)
         results.exemplars.append([self.store.manifest.ids[row] for row in self.memory.rows])
         results.seconds.append(round(progress.seconds + time.perf_counter() - start, 3))
@@ -113,7 +114,7 @@ class Trainer:
     def train(
         self, task: Task, clips: TokenSet, current: int, bar: Bar
     ) -> tuple[Network, Progress]:
-        """Train one task and return the network at its best epoch.
+        """Train one task and return the network at its best or last epoch.
 
         Args:
             task: the task.
@@ -124,7 +125,9 @@ class Trainer:
         network, teacher = self._prepare(task, clips)
         if teacher is not None:
             teacher.precompute(clips, current, self.placement)
-        validation = self._load(self.scenario.rows("val", task.seen))
+        validation = None
+        if self.scenario.validates:
+            validation = self._load(self.scenario.rows("val", task.seen))
         fit = Fit(
             config=self.config,
             method=self.method,
@@ -148,7 +151,7 @@ class Trainer:
         network.eval()
         network.notes.keep(self.method.after_task(network, clips.batches(), task))
         if not self.method.terms:
-            progress.best_accuracy = fit.validate()
+            progress.best_accuracy = fit.validate() or 0.0
         self.network = network
         return network, progress
 

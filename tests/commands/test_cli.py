@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -184,3 +187,25 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert (shown.returncode, shown.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_any_moment_of_the_start_of_training_is_one_line(
+    toy_cache: Path, tmp_path: Path
+) -> None:
+    code = "from avcil.__main__ import main; print('up', flush=True); main()"
+    words = ["train", "--cache", str(toy_cache), "--runs", str(tmp_path), "--epochs", "9999"]
+    chance = random.Random(0)
+    for delay_s in [chance.uniform(0, 2) for _ in range(20)]:
+        training = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert training.stdout
+        assert training.stdout.readline() == "up\n"
+        time.sleep(delay_s)
+        training.send_signal(signal.SIGINT)
+        _, shown = training.communicate(timeout=60)
+        lines = [line for line in shown.splitlines() if "interrupted" in line]
+        assert (training.returncode, len(lines)) == (130, 1), (delay_s, shown)
+        assert "Traceback" not in shown

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from avcil.incremental.errors import RunDamaged
 from avcil.incremental.report.figures.canvas import WIDTHS, Size, drawing
 from avcil.incremental.report.figures.style import LIGHT
-from avcil.incremental.report.figures.text import literal, shortened
+from avcil.incremental.report.figures.text import fitted, literal
 from avcil.incremental.runs.attention import Attention, frames_at, waveform
 from avcil.runtime.progress import log
 
@@ -51,9 +51,8 @@ def draw_attention(attention: Attention, size: Size = "column") -> Figure:
 def _title(attention: Attention, width: float) -> str:
     right = attention.answer == attention.label
     answer = "classified correctly" if right else f"classified as {literal(attention.answer, 24)}"
-    most = int(width / 0.062)
-    clip = shortened(literal(attention.clip), most)
-    return f"{clip}\n{shortened(f'{literal(attention.label, 24)}, {answer}', most)}"
+    lines = attention.clip, f"{literal(attention.label, 24)}, {answer}"
+    return "\n".join(fitted(line, width - 0.2, 8) for line in lines)
 
 
 def _from_clip(

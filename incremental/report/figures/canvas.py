@@ -7,14 +7,13 @@ scaling; fonts are embedded in PDF files, and SVG files keep text as text.
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from avcil.incremental.report.figures.style import DASHES, LIGHT, SHAPES, Style
-from avcil.incremental.report.figures.text import columns, families, literal
+from avcil.incremental.report.figures.text import families, width, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +38,7 @@ STYLE: dict[Any, object] = {
     "lines.markersize": 4,
     "lines.markeredgewidth": 0.8,
     "legend.frameon": False,
-    "legend.fontsize": 7,
+    "legend.fontsize": 7,  # SMALL
     "legend.title_fontsize": 7,
     "legend.handlelength": 3.2,
     "pdf.fonttype": 42,
@@ -47,11 +46,13 @@ STYLE: dict[Any, object] = {
     "svg.hashsalt": "avcil",
     "savefig.dpi": 300,
 }
-LETTER = 0.062
-"""Width of a letter of a legend, inches."""
+SMALL = 7
+"""Points of the type of legends and of the titles of panels."""
+LABEL_LINES = 2
+"""Most lines of an entry of a legend."""
 LINE = 0.155
 """Height of a line of a legend, inches."""
-HANDLE = 0.45
+HANDLE = 0.55
 """Width of the line and the space beside a legend's text, inches."""
 BAND = "bands: ± one standard deviation"
 BAR = "bars: ± one standard deviation"
@@ -96,41 +97,42 @@ def empty(
     """
     from matplotlib.figure import Figure
 
-    width = WIDTHS[size]
-    lines = _legend_lines(labels, width) + bool(title)
-    figure = Figure(figsize=(width, height + LINE * lines + 0.1), layout="constrained")
+    wide = WIDTHS[size]
+    lines = _legend_lines(_entries(labels, wide), wide) + len(_note(title, wide).splitlines())
+    figure = Figure(figsize=(wide, height + LINE * lines + 0.1), layout="constrained")
     return figure, figure.subplots()
-
-
-def wrapped(label: str, width: float) -> str:
-    """Return a label on as many lines as a legend of a width needs, inches."""
-    letters = int((width - HANDLE) / LETTER)
-    return "\n".join(textwrap.wrap(literal(label), letters, break_long_words=True)[:4])
-
-
-def _legend_columns(labels: Sequence[str], width: float) -> int:
-    """Return how many entries stand side by side."""
-    widest = max(columns(literal(label)) for label in labels) * LETTER + HANDLE
-    return max(1, min(len(labels), int(width / widest)))
-
-
-def _legend_lines(labels: Sequence[str], width: float) -> int:
-    if not labels:
-        return 0
-    across = _legend_columns(labels, width)
-    if across > 1:
-        return -(-len(labels) // across)
-    return sum(wrapped(label, width).count("\n") + 1 for label in labels)
 
 
 def legend(figure: Figure, axes: Axes, title: str = "") -> None:
     """Put the legend below the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
-    width = figure.get_figwidth()
+    wide = figure.get_figwidth()
+    entries = _entries(labels, wide)
     figure.legend(
-        handles, [wrapped(label, width) for label in labels], loc="outside lower center",
-        ncols=_legend_columns(labels, width), title=title or None, columnspacing=1.2,
+        handles, entries, loc="outside lower center", ncols=_legend_columns(entries, wide),
+        title=_note(title, wide) or None, columnspacing=1.2,
     )  # fmt: skip
+
+
+def _entries(labels: Sequence[str], wide: float) -> list[str]:
+    """Return labels as a legend shows them: wrapped, and long ones shortened."""
+    return [wrapped(label, wide - HANDLE, SMALL, LABEL_LINES) for label in labels]
+
+
+def _note(text: str, wide: float) -> str:
+    return "\n".join(wrapped(line, wide - 0.2, SMALL) for line in text.splitlines())
+
+
+def _legend_columns(entries: Sequence[str], wide: float) -> int:
+    """Return how many entries stand side by side."""
+    widest = max(width(line, SMALL) for entry in entries for line in entry.split("\n")) + HANDLE
+    return max(1, min(len(entries), int(wide / widest)))
+
+
+def _legend_lines(entries: Sequence[str], wide: float) -> int:
+    if not entries:
+        return 0
+    return sum(entry.count("\n") + 1 for entry in entries) // _legend_columns(entries, wide) + 1
 
 
 def line_look(style: Style) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from avcil.incremental.report.figures import curves
-from avcil.incremental.report.figures.canvas import WIDTHS, Size, drawing, empty, legend
+from avcil.incremental.report.figures.canvas import SMALL, WIDTHS, Size, drawing, empty, legend
 from avcil.incremental.report.figures.style import LIGHT
-from avcil.incremental.report.figures.text import class_names, literal, shortened
+from avcil.incremental.report.figures.text import class_names, fitted
 from avcil.incremental.report.rows import Benchmark, Row
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw_tasks(found: Benchmark, size: Size = "column") -> Figure:
     rows, tasks = found.rows, len(found.sizes)
     across = min(len(rows), {"column": 3, "page": 5}[size])
     down, panel = -(-len(rows) // across), WIDTHS[size] / across
-    labels = [shortened(literal(row.label), int(panel / 0.065)) for row in rows]
+    labels = [fitted(row.name, panel - 0.25, SMALL) for row in rows]
     colors = matplotlib.colormaps["viridis"]
     shades = [colors(0.9 * task / max(1, tasks - 1)) for task in range(tasks)]
     with drawing(labels):
@@ -40,13 +40,13 @@ def draw_tasks(found: Benchmark, size: Size = "column") -> Figure:
             for task, shade in enumerate(shades):
                 line = [values[step][task] for step in range(task, tasks)]
                 axes.plot(range(task + 1, tasks + 1), line, color=shade, marker=".", lw=1)
-            axes.set_title(label, fontsize=7)
+            axes.set_title(label, fontsize=SMALL)
             axes.set(ylim=(-3, 103))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.tick_params(labelsize=6, length=2)
         for axes in panels[len(rows) :]:
             axes.set_axis_off()
-        figure.supylabel("test accuracy on a task (%), higher is better", fontsize=7)
+        figure.supylabel("test accuracy on a task (%)\nhigher is better", fontsize=7)
         _task_bar(figure, list(panels), tasks)
     return figure
 
@@ -61,7 +61,7 @@ def _task_bar(figure: Figure, panels: Sequence[Axes], tasks: int) -> None:
     colors = ListedColormap(matplotlib.colormaps["viridis"]([0.9 * i / 255 for i in range(256)]))
     scale = ScalarMappable(Normalize(1, max(2, tasks)), colors)
     bar = figure.colorbar(scale, ax=panels, location="bottom", aspect=40, fraction=0.04, pad=0.02)
-    bar.set_label("after task (across); colours: the task tested", fontsize=7)
+    bar.set_label("after task (across); colors: the task tested", fontsize=7)
     bar.ax.tick_params(labelsize=6)
     bar.ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     bar.outline.set_visible(False)
@@ -78,7 +78,7 @@ def draw_class_forgetting(
     names, counts = answers
     final = [100 * line[i] / (sum(line) or 1) for i, line in enumerate(counts)]
     learned = _accuracy_when_learned(row)
-    short, title = class_names(names, 24), shortened(literal(row.label), 50)
+    short, title = class_names(names, 24), fitted(row.name, WIDTHS[size] - 0.2, 8)
     labels = ["its task, when learned", "the class, after the last task"]
     height = 1.0 + 0.13 * min(len(names), NAMES_UP_TO)
     with drawing([*short, title]):
@@ -89,7 +89,8 @@ def draw_class_forgetting(
         axes.plot(final, places, "o", color=LIGHT[3], ms=3.5, label=labels[1])
         if len(names) <= NAMES_UP_TO:
             axes.set_yticks(places, short, fontsize=6)
-        axes.set(xlabel="test accuracy (%), higher is better", title=title, xlim=(-3, 103))
+        figure.suptitle(title, fontsize=8)
+        axes.set(xlabel="test accuracy (%), higher is better", xlim=(-3, 103))
         axes.set_ylim(len(names) - 0.5, -0.5)
         legend(figure, axes)
     return figure

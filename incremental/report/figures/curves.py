@@ -72,9 +72,7 @@ def _over_classes(
         columns = [[100 * v for v in step] for step in zip(*map(values, row.runs), strict=False)]
         if len(columns) == len(seen):
             means = [statistics.fmean(column) for column in columns]
-            lines.append(
-                Curve(row.label, seen, means, list(map(_deviation, columns)), style, place)
-            )
+            lines.append(Curve(row.name, seen, means, list(map(_deviation, columns)), style, place))
     return lines
 
 
@@ -132,7 +130,7 @@ def _points(
     for place, (row, style) in enumerate(zip(found.rows, row_styles(found.rows), strict=True)):
         x, y = [[float(figure(run)) for run in row.runs] for figure in (cost, gain)]
         means = statistics.fmean(x), statistics.fmean(y)
-        points.append(Point(row.label, *means, _deviation(y), place, style, _deviation(x)))
+        points.append(Point(row.name, *means, _deviation(y), place, style, _deviation(x)))
     return points
 
 

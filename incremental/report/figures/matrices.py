@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avcil.incremental.report.figures import curves
-from avcil.incremental.report.figures.canvas import WIDTHS, Size, drawing
+from avcil.incremental.report.figures.canvas import SMALL, WIDTHS, Size, drawing
 from avcil.incremental.report.figures.text import (
     NOT_DRAWN,
     class_names,
+    fitted,
     is_drawable,
-    literal,
-    shortened,
 )
 from avcil.incremental.report.rows import Row
 
@@ -43,7 +42,7 @@ def draw_matrices(rows: Sequence[Row], size: Size = "column") -> Figure:
     down = -(-len(rows) // across)
     panel = WIDTHS[size] / across
     tall = panel + 0.3
-    labels = [shortened(literal(row.label), int(panel / 0.065)) for row in rows]
+    labels = [fitted(row.name, panel - 0.25, SMALL) for row in rows]
     with drawing(labels):
         figure = Figure(figsize=(WIDTHS[size], tall * down + 0.5), layout="constrained")
         panels = figure.subplots(down, across, squeeze=False).flatten()
@@ -78,7 +77,7 @@ def _shade(axes: Axes, values: Sequence[Sequence[float]], title: str, width: flo
     for i, row in enumerate(values):
         grid[i, : len(row)] = row
     image = axes.imshow(grid, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-    axes.set_title(title, fontsize=7)
+    axes.set_title(title, fontsize=SMALL)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(labelsize=6, length=2)
@@ -107,12 +106,13 @@ def draw_confusion(
 
     values = [[100 * n / (sum(row) or 1) for n in row] for row in counts]
     short, width = class_names(names, NAME), WIDTHS[size]
-    title = shortened(literal(title), int(width / 0.06))
+    title = fitted(title, width - 0.2, 8)
     named = len(names) <= NAMES_UP_TO[size]
     with drawing([*short, title]):
-        figure = Figure(figsize=(width, width + 0.6), layout="constrained")
+        figure = Figure(figsize=(width, width + 0.8), layout="constrained")
         axes = figure.subplots()
-        image = _shade(axes, values, title, width * (0.65 if named else 0.85))
+        figure.suptitle(title, fontsize=8)
+        image = _shade(axes, values, "", width * (0.65 if named else 0.85))
         if named:
             points = min(6.0, 0.6 * width * 72 / len(names))
             axes.set_xticks(range(len(names)), short, rotation=90, fontsize=points)

@@ -14,6 +14,7 @@ from avcil.incremental.report.figures.attention import draw_attention
 from avcil.incremental.report.figures.canvas import (
     BAND,
     BAR,
+    WIDTHS,
     Size,
     drawing,
     empty,
@@ -26,7 +27,7 @@ from avcil.incremental.report.figures.clock import trained_together
 from avcil.incremental.report.figures.matrices import draw_confusion, draw_matrices
 from avcil.incremental.report.figures.style import series_style
 from avcil.incremental.report.figures.sweeps import sweep_curves
-from avcil.incremental.report.figures.text import literal, shortened
+from avcil.incremental.report.figures.text import fitted, literal
 from avcil.incremental.report.rows import Benchmark, Row
 from avcil.incremental.runs.attention import kept_attention
 
@@ -72,15 +73,15 @@ def row_figures(row: Row, kind: str) -> Drawn:
         lines, starts = values(run)
         unit = "loss" if kind == "losses" else f"validation {ACCURACY}"
         if lines:
-            yield kind, lambda size: draw_epochs(lines, starts, row.label, unit, size)
+            yield kind, lambda size: draw_epochs(lines, starts, row.name, unit, size)
     elif kind in ("confusion", "classes"):
         answers = curves.confusion(row)
         if answers and kind == "confusion":
-            yield kind, lambda size: draw_confusion(*answers, row.label, size)
+            yield kind, lambda size: draw_confusion(*answers, row.name, size)
         elif answers and len(run.results.tasks) > 1:
             yield kind, lambda size: draw_class_forgetting(row, answers, size)
     elif kind == "attention":
-        for number, kept in enumerate(kept_attention(run.folder)):
+        for number, kept in enumerate(kept_attention(run.folder, run.videos)):
             yield f"{kind}-{number}", partial(draw_attention, kept)
 
 
@@ -98,8 +99,8 @@ def _old_new(found: Benchmark) -> Drawn:
     points = curves.old_new_points(found)
     if points:
         titles = (
-            "accuracy on earlier classes (%), higher is better",
-            "accuracy on\nnew classes (%), higher is better",
+            "accuracy on earlier classes (%)\nhigher is better",
+            "accuracy on\nnew classes (%)\nhigher is better",
         )
         yield "old-new", lambda size: draw_cloud(points, *titles, size, costs=False)
 
@@ -193,7 +194,7 @@ def draw_epochs(
     size: Size = "column",
 ) -> Figure:
     """Draw values over the epochs of all tasks; dotted lines mark where a task begins."""
-    title = shortened(literal(title), 50 if size == "column" else 100)
+    title = fitted(title, WIDTHS[size] - 0.2, 8)
     labels = [line.label for line in lines] if len(lines) > 1 else []
     with drawing([title, *map(literal, labels)]):
         figure, axes = empty(size, labels)
@@ -203,7 +204,8 @@ def draw_epochs(
                 axes.plot(x, y, label=None if number else line.label, **look)
         for start in starts[1:]:
             axes.axvline(start, color="#999999", linewidth=0.6, linestyle=":")
-        axes.set(xlabel="epoch, all tasks", ylabel=unit, title=title)
+        axes.set(xlabel="epoch, all tasks", ylabel=unit)
+        figure.suptitle(title, fontsize=8)
         if labels:
             legend(figure, axes)
     return figure

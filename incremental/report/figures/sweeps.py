@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from avcil.incremental.report.figures.curves import Curve
 from avcil.incremental.report.figures.style import method_style
-from avcil.incremental.report.labels import short_name
+from avcil.incremental.report.labels import short_title
 from avcil.incremental.report.rows import Benchmark, Row
 
 
@@ -35,7 +35,7 @@ def _lines(rows: list[Row], name: str) -> list[Curve]:
             summaries = [row.accuracy for _, row in pairs]
             lines.append(
                 Curve(
-                    short_name(row),
+                    short_title(row),
                     [value for value, _ in pairs],
                     [summary.mean for summary in summaries],
                     [summary.deviation or 0.0 for summary in summaries],

@@ -10,6 +10,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
+from textwrap import wrap
+from typing import Any
 
 BASE = "DejaVu Sans"
 """Comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and many symbols."""
@@ -94,13 +96,73 @@ def _cleaned(text: str) -> str:
 
 
 def shortened(text: str, most: int | None) -> str:
-    """Return a text of at most `most` columns, those of wide characters counted twice."""
+    """Return a text of at most `most` columns, those of wide characters counted twice.
+
+    What is left out is in the middle: names often differ only at their beginning or end.
+    """
     if most is None or columns(text) <= most:
         return text
-    kept = text
-    while kept and columns(kept) > most - 1:
-        kept = kept[:-1]
-    return kept.rstrip() + ELLIPSIS
+    start, end = len(text), len(text)
+    while start and columns(text[:start]) > most // 2:
+        start -= 1
+    while end > start and columns(text[end - 1 :]) <= most - 1 - most // 2:
+        end -= 1
+    return text[:start].rstrip() + ELLIPSIS + text[end:].lstrip()
+
+
+@cache
+def fitted(text: str, room: float, points: float) -> str:
+    """Return a text as it can be drawn on one line, shortened to a width.
+
+    Args:
+        text: any text.
+        room: inches.
+        points: size of the type.
+    """
+    drawn = literal(text)
+    while (wide := width(drawn, points)) > room and drawn != ELLIPSIS:
+        # By the excess, so that few steps are needed; the ellipsis counts as one column.
+        kept = min(columns(drawn) - 1, int(columns(drawn) * room / wide))
+        drawn = shortened(drawn.replace(ELLIPSIS, ""), kept) if kept > 1 else ELLIPSIS
+    return drawn
+
+
+@cache
+def wrapped(text: str, room: float, points: float, most: int | None = None) -> str:
+    """Return a text on as many lines as its width needs; shortened beyond `most` lines.
+
+    Args:
+        text: any text.
+        room: inches.
+        points: size of the type.
+        most: lines; None for any number.
+    """
+    drawn = literal(text)
+    letters = max(1, min(len(drawn), int(len(drawn) * room / (width(drawn, points) or 1)) + 4))
+    while letters > 1 and any(width(line, points) > room for line in wrap(drawn, letters)):
+        letters = letters * 9 // 10
+    kept = min(columns(drawn), 2 * letters * most) if most else columns(drawn)
+    while len(lines := wrap(shortened(drawn, kept), letters)) > (most or len(lines)):
+        kept -= 1
+    return "\n".join(lines)
+
+
+@cache
+def width(text: str, points: float) -> float:
+    """Return the width of a line of text in inches."""
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family=families([text]), size=points)
+    wide: float = _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
+    return wide / 72
+
+
+@cache
+def _renderer() -> Any:
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    untyped: Any = RendererAgg
+    return untyped(1, 1, 72)  # 72 dots per inch: a dot is a point
 
 
 def columns(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Reports for other programs: CSV, one line a row, and JSON, which holds every run."""
+"""Reports for other programs: CSV with a line per row or per run, and JSON with everything."""
 
 from __future__ import annotations
 
@@ -6,29 +6,58 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from avcil.incremental.report.rows import Benchmark, Row, Summary
+from avcil.incremental.report.rows import Benchmark, Row, Summary, class_order, spell_sizes
 from avcil.incremental.runs.results import Run
 
 JSON_FORMAT = 1
-CSV_FIELDS = (
-    "dataset", "encoder", "fingerprint", "random_weights", "tasks", "method", "modality", "head",
-    "without", "label", "settings", "mean_accuracy", "mean_accuracy_deviation",
-    "average_forgetting", "average_forgetting_deviation", "seeds", "orders",
-)  # fmt: skip
+FIGURES = ("mean_accuracy", "average_forgetting", "last_accuracy", "backward_transfer")
+VERSIONS = ("precision", "device", "avcil", "torch", "numpy", "python")
 
 
 def comma_separated(found: Iterable[Benchmark]) -> str:
     """Return one line a row, figures in per cent and unrounded, empty where there is none."""
+    return _csv([_csv_line(benchmark, row) for benchmark in found for row in benchmark.rows])
+
+
+def runs_comma_separated(found: Iterable[Benchmark]) -> str:
+    """Return one line a run: its figures in per cent, its versions, and a column a setting."""
+    return _csv(
+        [_run_line(each, row, run) for each in found for row in each.rows for run in row.runs]
+    )
+
+
+def _csv(lines: Sequence[Mapping[str, object]]) -> str:
     page = io.StringIO()
-    writer = csv.DictWriter(page, CSV_FIELDS, lineterminator="\n")
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(page, list(names), lineterminator="\n")
     writer.writeheader()
-    for benchmark in found:
-        writer.writerows(_csv_line(benchmark, row) for row in benchmark.rows)
+    writer.writerows(lines)
     return page.getvalue()
+
+
+def _run_line(found: Benchmark, row: Row, run: Run) -> dict[str, object]:
+    details, results = run_details(run), run.results
+    leak_free = results.leak_free
+    line: dict[str, object] = {
+        **asdict(found.cache),
+        "classes_per_task": spell_sizes(found.sizes),
+        "label": row.label,
+        "row": row.digest,
+        "folder": details["folder"],
+        "seed": details["seed"],
+        "order_seed": run.config.get("order_seed"),
+        "class_order": json.dumps(class_order(run), ensure_ascii=False),
+        **{name: details[name] for name in FIGURES},
+        "leak_free_accuracy": _number(100 * leak_free.mean_accuracy) if leak_free else None,
+        "seconds": sum(results.seconds),
+        **{name: results.versions.get(name) for name in VERSIONS},
+        "resumed": json.dumps(results.resumed) if results.resumed else None,
+    }
+    return line | {name: value for name, value in row.settings.items() if name not in line}
 
 
 def _csv_line(found: Benchmark, row: Row) -> dict[str, object]:
@@ -51,6 +80,10 @@ def _csv_line(found: Benchmark, row: Row) -> dict[str, object]:
         "average_forgetting_deviation": _number(row.forgetting.deviation),
         "seeds": row.seeds,
         "orders": row.orders,
+        "last_accuracy": _number(row.last.mean),
+        "last_accuracy_deviation": row.last.deviation,
+        "leak_free_accuracy": row.leak_free and _number(row.leak_free.mean),
+        "leak_free_accuracy_deviation": row.leak_free and row.leak_free.deviation,
     }
 
 
@@ -84,6 +117,7 @@ def _row(row: Row) -> dict[str, Any]:
         "orders": row.orders,
         "mean_accuracy": _summary(row.accuracy),
         "average_forgetting": _summary(row.forgetting),
+        "last_accuracy": _summary(row.last),
         "leak_free_accuracy": _summary(row.leak_free) if row.leak_free else None,
         "runs": [run_details(run) for run in row.runs],
     }
@@ -103,6 +137,8 @@ def run_details(run: Run) -> dict[str, Any]:
         "total": results.total,
         "correct": results.correct,
         "seconds": results.seconds,
+        "versions": results.versions,
+        "resumed": results.resumed,
         "mean_accuracy": 100 * matrix.mean_accuracy,
         "average_forgetting": _number(100 * matrix.average_forgetting),
         "last_accuracy": 100 * matrix.last_accuracy,

@@ -109,7 +109,7 @@ function startFilter(table) {
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/);
     rows.forEach((row) => {
-      const text = row.textContent.toLowerCase();
+      const text = `${row.textContent} ${row.dataset.label || ""}`.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word));
     });
     filterFigures(table);

@@ -179,7 +179,7 @@ def _times(found: Benchmark) -> str:
     together = trained_together(found.rows)
     if all(together):
         return "These runs were trained at the same time as others: their times do not compare."
-    rows = [row.label for row, shared in zip(found.rows, together, strict=True) if shared]
+    rows = [row.name for row, shared in zip(found.rows, together, strict=True) if shared]
     if rows:
         return f"Trained at the same time as others, so not comparable: {'; '.join(rows)}."
     return "Times compare between runs that ran alone on the same machine."
@@ -230,7 +230,8 @@ def _detail(row: Row, names: dict[tuple[str, ...], int], pictures: int) -> Detai
 
 def _attention(row: Row, most: int) -> Iterator[Figure]:
     """Yield pictures of the guided head's attention, where the first run kept some."""
-    for found in kept_attention(row.runs[0].folder)[:most]:
+    run = row.runs[0]
+    for found in kept_attention(run.folder, run.videos)[:most]:
         from avcil.incremental.report.figures.attention import draw_attention
         from avcil.incremental.report.figures.canvas import webp
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from avcil.incremental.options import DEFAULT_HEAD
 from avcil.incremental.report.rows import Benchmark, Row, Summary
+from avcil.incremental.report.tables.notes import cache_notes
 from avcil.incremental.report.tables.table import (
     NOTHING,
     Cell,
     Column,
     Table,
-    cache_notes,
     figure_cell,
     name_cache,
 )

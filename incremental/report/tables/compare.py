@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from avcil.incremental.report.labels import named, told_apart
 from avcil.incremental.report.rows import Benchmark, Row, chance
+from avcil.incremental.report.tables.notes import benchmark_notes, cache_notes, upper_bounds
 from avcil.incremental.report.tables.statistics import (
     ENOUGH_PAIRS,
     Difference,
@@ -21,14 +22,12 @@ from avcil.incremental.report.tables.table import (
     OfEach,
     OfGroups,
     Table,
-    benchmark_notes,
-    cache_notes,
     count_cell,
     figure_cell,
     mark_best,
     name_benchmark,
+    name_cell,
     name_clips,
-    upper_bounds,
 )
 from avcil.incremental.report.tables.targets import Target
 from avcil.incremental.runs.results import AccuracyMatrix, Run
@@ -56,7 +55,7 @@ def pairs_table(found: Benchmark, targets: Sequence[Target] = ()) -> Table | Non
     if best is None or not others:
         return None
     columns = [
-        Column(f"{best.label} minus", figure=False),
+        Column(f"{best.name} minus", figure=False),
         Column("accuracy"),
         Column("95 % interval"),
         Column("forgetting"),
@@ -73,9 +72,9 @@ def _pairs_row(best: Row, other: Row) -> list[Cell]:
     forgetting = _difference(best, other, "average_forgetting")
     if accuracy is None:
         nothing = [Cell(NOTHING)] * 3
-        return [Cell(other.label), *nothing, count_cell(0), Cell("no pair to compare")]
+        return [name_cell(other), *nothing, count_cell(0), Cell("no pair to compare")]
     return [
-        Cell(other.label),
+        name_cell(other),
         Cell(f"{accuracy.mean:+.2f}", accuracy.mean),
         _interval(accuracy),
         _signed(forgetting),
@@ -143,7 +142,8 @@ def caches_table(group: Sequence[Benchmark], targets: Sequence[Target] = ()) -> 
         Column("method", figure=False),
         *(Column(heading, best=max) for heading in headings),
     ]
-    rows = [[Cell(label), *row] for label, row in zip(labels, cells, strict=True)]
+    names = [name_cell(next(filter(None, table[label]))) for label in labels]
+    rows = [[name, *row] for name, row in zip(names, cells, strict=True)]
     bounds = upper_bounds(row for found in group for row in found.rows)
     competes = [all(row.competes for row in table[label] if row) for label in labels]
     mark_best(columns, rows, competes)
@@ -154,7 +154,7 @@ def caches_table(group: Sequence[Benchmark], targets: Sequence[Target] = ()) -> 
     other_clips = any(found.clips for found in group)
     ranked = [row for row, competing in zip(cells, competes, strict=True) if competing]
     notes += [OTHER_CLIPS_NOTE if other_clips else _shares_note(ranked, bounds)]
-    notes += benchmark_notes(group[0])[-3:]
+    notes += benchmark_notes(group[0], [row for found in group for row in found.rows])
     return Table("caches", title, columns, rows, list(dict.fromkeys(notes)))
 
 
@@ -198,10 +198,15 @@ def _column_means(cells: Sequence[Sequence[Cell]]) -> list[Cell]:
 def _shares_note(cells: Sequence[Sequence[Cell]], bounds: Sequence[str]) -> str:
     """Say how much of the variation among competing methods is due to features and to methods."""
     complete = _complete(cells)
-    shares = variance_shares(complete) if len(complete) > 1 else None
-    if shares is None:
-        return "The differences cannot be attributed: no two methods were run on every cache."
     aside = f" ({', '.join(bounds)} aside)" if bounds else ""
+    if len(complete) < 2:
+        ran = f"only {len(complete)} of the methods was" if complete else "none of the methods was"
+        return (
+            f"The differences cannot be attributed: {ran} run on every cache{aside}; it takes two."
+        )
+    shares = variance_shares(complete)
+    if shares is None:
+        return "There is no variation to attribute: all figures are the same."
     return (
         f"Of the variation among the {len(complete)} methods run on every cache{aside}, "
         f"{shares.features:.0%} is due to the features, {shares.methods:.0%} to the methods, and "

@@ -5,7 +5,6 @@ Source: arXiv 2606.10887, tables 1 to 4.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,8 @@ from avcil.incremental.config.recipes import read_recipe
 from avcil.incremental.options import DEFAULT_HEAD
 from avcil.incremental.report.labels import details, named
 from avcil.incremental.report.rows import Benchmark, Row, spell_sizes
+from avcil.incremental.report.tables.commands import fill, fill_tasks
+from avcil.incremental.report.tables.notes import benchmark_notes
 from avcil.incremental.report.tables.table import (
     NOTHING,
     Cell,
@@ -21,18 +22,16 @@ from avcil.incremental.report.tables.table import (
     OfEach,
     OfGroups,
     Table,
-    benchmark_notes,
     count_cell,
     figure_cell,
     mark_best,
     name_benchmark,
     name_clips,
 )
-from avcil.incremental.report.tables.targets import Target, published
+from avcil.incremental.report.tables.targets import Target, has_protocol, published
 from avcil.incremental.runs.facts import OF_0_1_0, facts_without_a_run
 
 PUBLISHED, RERUN = "published", "re-run"
-SEEDS = "--seeds 0,1,2"
 NAMES_OF_MODALITIES = {"audio": "audio", "visual": "video", "av": "both"}
 ORIGIN = (
     "Published baselines were trained on AudioMAE and VideoMAE features with one seed, the paper's "
@@ -67,7 +66,7 @@ def methods_table(found: Benchmark, targets: Sequence[Target]) -> Table:
         target = next((t for t in known if t.method == method), None)
         rows: list[Row | None] = [row for row in plain if row.method == method]
         for row in rows or [None]:
-            lines.append(Line([_name(method, row)], target, row, f"--method {method}"))
+            lines.append(Line([_name(method, row, found)], target, row, f"--method {method}"))
     return _table("methods", "Methods (Table 1 of the paper)", ["method"], lines, found)
 
 
@@ -139,7 +138,12 @@ def _table(name: str, title: str, names: list[str], lines: list[Line], found: Be
     used = [line.row for line in lines if line.row]
     notes = [*([ORIGIN] if any_published else []), *benchmark_notes(found, used)]
     return Table(
-        name, f"{title}. {name_benchmark(found)}", columns, rows, notes, _commands(lines, found)
+        name,
+        f"{title}. {name_benchmark(found)}",
+        columns,
+        rows,
+        notes,
+        fill(found, [line.options for line in lines if line.row is None]),
     )
 
 
@@ -158,30 +162,6 @@ def _rerun_cells(row: Row | None) -> list[Cell]:
     if row is None:
         return [Cell(""), Cell(""), Cell("")]
     return [figure_cell(row.accuracy), figure_cell(row.forgetting), count_cell(row.seeds)]
-
-
-def _commands(lines: Iterable[Line], found: Benchmark) -> list[str]:
-    """Return what to run for the lines without a re-run; plain methods share one command."""
-    missing = list(dict.fromkeys(line.options for line in lines if line.row is None))
-    plain = [options for options in missing if options.count(" ") == 1]
-    if len(plain) > 1:
-        joined = ",".join(options.removeprefix("--method ") for options in plain)
-        missing = [f"--method {joined}", *(each for each in missing if each not in plain)]
-    start = f"avcil train --dataset {shlex.quote(found.cache.dataset)} --tasks {len(found.sizes)}"
-    start += _protocol_options(found)
-    return [f"{start} {options} {SEEDS}" for options in missing]
-
-
-def _protocol_options(found: Benchmark) -> str:
-    """Return the options that give the sizes of the tasks and what all rows were trained with."""
-    sizes, options = found.sizes, ""
-    if sizes[0] != sum(sizes) // len(sizes):
-        options += f" --first-task {sizes[0]}"
-    for name in ("recipe", "memory"):
-        values = {row.settings.get(name) for row in found.rows}
-        if len(values) == 1 and None not in values:
-            options += f" --{name} {shlex.quote(str(values.pop()))}"
-    return options
 
 
 def _matching(
@@ -204,11 +184,15 @@ def _in_order(rows: Iterable[Row]) -> list[str]:
     return sorted(methods, key=lambda m: (known.index(m) if m in known else len(known), m))
 
 
-def _name(method: str, row: Row | None) -> str:
-    """Return the title of a method, with what tells this row from its rivals."""
+def _name(method: str, row: Row | None, found: Benchmark) -> str:
+    """Return the title of a method, with what tells this row from its rivals.
+
+    "(the paper)" is left out where a setting is not that of the benchmark or of the other rows.
+    """
     if row is None:
         return facts_without_a_run(method).title
-    return row.facts.title + row.label.removeprefix(method)
+    of_the_paper = row.name == row.title and has_protocol(found.cache.dataset, row)
+    return row.facts.title if of_the_paper else row.name
 
 
 def _fits(target: Target, found: Benchmark) -> bool:
@@ -279,15 +263,16 @@ def _best_cell(method: str, group: Iterable[Benchmark]) -> Cell:
 def _tasks_commands(
     methods: Sequence[str], counts: Sequence[int], group: Sequence[Benchmark]
 ) -> list[str]:
+    """Return what to run for each column that lacks methods."""
     commands = []
     for count in counts:
-        fitting = [b for b in group if len(b.sizes) == count]
-        missing = [method for method in methods if not _best_cell(method, fitting).text]
-        if missing:
-            commands.append(
-                f"avcil train --dataset {shlex.quote(group[0].cache.dataset)} --tasks {count} "
-                f"--method {','.join(missing)} {SEEDS}"
-            )
+        for _, found in _reruns(count, group):
+            missing = [method for method in methods if not _best_cell(method, found).text]
+            if found:
+                joined = [f"--method {','.join(missing)}"] if missing else []
+                commands += fill(found[0], joined)
+            else:
+                commands.append(fill_tasks(group[0], count, missing))
     return commands
 
 

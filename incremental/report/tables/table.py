@@ -6,14 +6,13 @@ Figures are in per cent, rounded to two decimals here and nowhere else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from avcil.benchmarks.cards import cards
-from avcil.incremental.report.labels import unsaid
-from avcil.incremental.report.rows import Benchmark, Row, Summary, chance, class_order
+from avcil.incremental.report.rows import Benchmark, Row, Summary
+from avcil.incremental.report.tables.notes import benchmark_notes
 from avcil.incremental.runs.results import CacheIdentity
 
 if TYPE_CHECKING:
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 
 DECIMALS = 2
 NOTHING = "-"
-DEFINITIONS = (
-    "Mean accuracy: mean over tasks of the accuracy on the test clips of all classes seen so far. "
-    "Average forgetting: mean over tasks of how far earlier tasks fell below their best; the best "
-    "excludes the present step, so it is negative where old tasks improve."
-)
 
 
 class Mark(Enum):
@@ -44,6 +38,13 @@ class Cell:
     value: float | None = None
     """What a column is sorted and ranked by."""
     mark: Mark = Mark.NONE
+    paper: str = ""
+    """The text as a paper prints it, where that differs: the title of a method, not its name."""
+
+    @property
+    def printed(self) -> str:
+        """The text for LaTeX and the page."""
+        return self.paper or self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,11 @@ class OfGroups:
         return [table for table in made if table]
 
 
+def name_cell(row: Row) -> Cell:
+    """Return the name of a row."""
+    return Cell(row.label, paper=row.name)
+
+
 def figure_cell(summary: Summary) -> Cell:
     """Return `mean ± deviation`; without the deviation for a single run."""
     if math.isnan(summary.mean):
@@ -167,17 +173,6 @@ def name_benchmark(found: Benchmark) -> str:
     return f"{name_clips(found)}: {found.protocol}"
 
 
-def cache_notes(cache: CacheIdentity) -> list[str]:
-    """Return what a reader must know of a cache before trusting a figure."""
-    if not cache.random_weights:
-        return []
-    return [
-        f"The weights of encoder {cache.encoder} are random: these figures show that the software "
-        "works and compare methods on these features. They say nothing about SAM-Audio or any "
-        "published result."
-    ]
-
-
 def overview(found: Benchmark, targets: Sequence[Target] = ()) -> Table:
     """Return all rows of a benchmark, best mean accuracy first; no targets."""
     extra = _extra_columns(found.rows)
@@ -185,14 +180,16 @@ def overview(found: Benchmark, targets: Sequence[Target] = ()) -> Table:
         Column("method", figure=False),
         Column("mean accuracy", best=max),
         Column("avg. forgetting", best=min),
+        Column("last accuracy", best=max),
         Column("seeds"),
         *(column for column, _ in extra),
     ]
     rows = [
         [
-            Cell(row.label),
+            name_cell(row),
             figure_cell(row.accuracy),
             figure_cell(row.forgetting),
+            figure_cell(row.last),
             count_cell(row.seeds),
         ]
         + [make(row) for _, make in extra]
@@ -222,58 +219,3 @@ def _extra_columns(rows: Sequence[Row]) -> list[tuple[Column, Callable[[Row], Ce
 
 def _leak_free_cell(row: Row) -> Cell:
     return figure_cell(row.leak_free) if row.leak_free else Cell(NOTHING)
-
-
-def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list[str]:
-    """Return the footnotes of a table: definitions, protocol, and what does not compare."""
-    rows = found.rows if rows is None else rows
-    notes = [*cache_notes(found.cache), DEFINITIONS]
-    if not rows:
-        return notes
-    notes += [_protocol_note(rows), _deviation_note(rows)]
-    notes += [f"Where a label does not say otherwise: {usual}." for usual in unsaid(rows)]
-    notes += [
-        f"{method} trains on all clips of all tasks seen: an upper bound, not ranked."
-        for method in upper_bounds(rows)
-    ]
-    card = cards().get(found.cache.dataset)
-    if card and card.leak:
-        notes.append(card.leak)
-    if any(row.leak_free for row in rows):
-        notes.append(
-            "Leak-free accuracy: mean accuracy on the test clips that share no source video with a "
-            "training clip."
-        )
-    if len({frozenset(chance(run) for run in row.runs) for row in rows}) > 1:
-        notes.append(
-            "The rows were not all run with the same seeds and class orders; the comparison of "
-            "pairs uses only those that two rows share."
-        )
-    return notes
-
-
-def upper_bounds(rows: Iterable[Row]) -> list[str]:
-    """Return the names of the methods that are not ranked."""
-    return list(dict.fromkeys(row.method for row in rows if not row.competes))
-
-
-def _protocol_note(rows: Sequence[Row]) -> str:
-    """Return the settings that a reader asks for first, with every value that occurs."""
-    parts = []
-    for name in ("recipe", "epochs", "memory"):
-        values = sorted({str(row.settings[name]) for row in rows if name in row.settings})
-        if values:
-            parts.append(f"{name} {'/'.join(values)}")
-    precisions = {run.results.versions.get("precision") for row in rows for run in row.runs}
-    if len(precisions) > 1:
-        parts.append(f"precision {'/'.join(sorted(each or 'unknown' for each in precisions))}")
-    orders = len({class_order(run) for row in rows for run in row.runs})
-    parts.append("one class order" if orders == 1 else f"{orders} class orders")
-    return f"Protocol: {', '.join(parts)}."
-
-
-def _deviation_note(rows: Sequence[Row]) -> str:
-    """Return how the deviation is to be read."""
-    several = any(row.orders > 1 for row in rows)
-    over = "seeds and class orders together" if several else "seeds"
-    return f"In per cent; mean ± sample deviation (n - 1) over the runs of a row: {over}."

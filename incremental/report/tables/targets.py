@@ -2,9 +2,9 @@
 
 Columns: `dataset`, `method` and `mean_accuracy` (per cent) must be there; `average_forgetting`
 (percentage points), `tasks`, `head`, `modality`, `without` (loss terms switched off, by spaces),
-`encoder`, `fingerprint`, `label`, `settings`, `source` and `table` may be. An empty cell says
-nothing, but for `head`, `modality` and `without`: there it means the usual head, both modalities,
-all terms. The CSV that `avcil report --format csv` writes is such a file.
+`encoder`, `fingerprint`, `label`, `settings`, `source`, `table` and the settings in `PROTOCOL` may
+be. An empty cell says nothing, but for `head`, `modality` and `without`: there it means the usual
+head, both modalities, all terms. The CSV that `avcil report --format csv` writes is such a file.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from pathlib import Path
 
 from avcil.benchmarks.cards import cards
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.report.labels import details, setting
 from avcil.incremental.report.rows import Benchmark, Row
 from avcil.runtime.files import read_text
 
 BUILT_IN = "published"
 """Names the figures of the papers where a file is asked for."""
 NEEDED = ("dataset", "method", "mean_accuracy")
+UNUSUAL = ("first_task", "few_shot")
+"""Settings that no benchmark has unless it says so."""
+PROTOCOL = ("memory", "recipe", "epochs", "select", *UNUSUAL)
+"""Columns with settings of which figures depend on the benchmark's protocol."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +52,8 @@ class Target:
     """`Row.digest`, which is the same in every report."""
     source: str
     table: str
+    protocol: Mapping[str, str]
+    """Settings that it was measured with, of `PROTOCOL`; the others are those of the benchmark."""
 
     def asks_for(self, found: Benchmark, row: Row) -> bool:
         """Tell whether a row repeats this figure's protocol."""
@@ -59,11 +66,36 @@ class Target:
             and self.tasks in (None, len(found.sizes))
             and self.encoder in ("", cache.encoder)
             and self.fingerprint in ("", cache.fingerprint)
+            and (self._names(row) or has_protocol(self.dataset, row, self.protocol))
         )
+
+    def _names(self, row: Row) -> bool:
+        """Tell whether this figure says itself with which settings it was measured."""
+        return bool(self.settings) or (bool(details(row)) and self.label == row.label)
 
     def _usual_head(self, row: Row) -> bool:
         """Tell whether a row's head is what a target means that names none."""
         return row.usual_head if row.modality != "av" or row.switched_off else not row.ablated
+
+
+def has_protocol(dataset: str, row: Row, stated: Mapping[str, str] | None = None) -> bool:
+    """Tell whether a row was trained as its benchmark prescribes, apart from what is stated.
+
+    The memory of a method that keeps no exemplars does not matter, nor a setting that neither the
+    benchmark nor `stated` fixes.
+
+    Args:
+        dataset: name of the benchmark, or of any other data set, which prescribes nothing.
+        row: the row.
+        stated: other values of the settings in `PROTOCOL`.
+    """
+    card = cards().get(dataset)
+    own = {**card.protocol, **card.protocol.get("methods", {}).get(row.method, {})} if card else {}
+    usual = {name: own[name] for name in PROTOCOL if name in own}
+    expected = {**dict.fromkeys(UNUSUAL), **usual, **(stated or {})}
+    if not any(any(run.results.exemplars) for run in row.runs):
+        expected.pop("memory", None)
+    return all(str(setting(row.settings, name)) == str(v) for name, v in expected.items())
 
 
 def read_targets(path: Path | None = None) -> list[Target]:
@@ -120,6 +152,7 @@ def _target(line: Mapping[str, str | None], where: str) -> Target:
         tasks=None if tasks is None else int(tasks),
         modality=words.get("modality") or "av",
         without=tuple(sorted(words.get("without", "").split())),
+        protocol={name: words[name] for name in PROTOCOL if words.get(name)},
         **{
             name: words.get(name, "")
             for name in ("head", "encoder", "fingerprint", "label", "settings", "source", "table")

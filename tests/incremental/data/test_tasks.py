@@ -1,11 +1,17 @@
 """Tasks and class orders."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from avcil.incremental.data.tasks import class_order, read_class_order, split_tasks
+from avcil.incremental.data.tasks import (
+    class_order,
+    kept_labels,
+    read_class_names,
+    split_tasks,
+)
 from avcil.incremental.errors import ConfigError
 
 
@@ -55,7 +61,7 @@ def test_an_order_seed_shuffles_and_repeats() -> None:
 def test_a_class_order_file_gives_the_order(tmp_path: Path) -> None:
     file = tmp_path / "order.txt"
     file.write_text("dog bark\n\ncello\nbell\n")
-    order = class_order(["bell", "cello", "dog bark"], names=read_class_order(file))
+    order = class_order(["bell", "cello", "dog bark"], names=read_class_names(file))
     np.testing.assert_array_equal(order, [2, 1, 0])
 
 
@@ -66,7 +72,7 @@ def test_a_class_order_that_is_no_permutation_names_the_difference() -> None:
 
 def test_a_missing_class_order_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.txt"):
-        read_class_order(tmp_path / "nowhere.txt")
+        read_class_names(tmp_path / "nowhere.txt")
 
 
 def test_a_class_order_names_what_stands_twice() -> None:
@@ -84,17 +90,26 @@ def test_names_that_look_alike_are_shown_by_code_points() -> None:
 def test_a_class_order_is_read_in_every_unicode_encoding(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "order.txt"
     file.write_bytes("caf\u00e9\r\ncello\r\n".encode(encoding))
-    assert read_class_order(file) == ["caf\u00e9", "cello"]
+    assert read_class_names(file) == ["caf\u00e9", "cello"]
 
 
 def test_a_class_order_in_another_encoding_is_refused_with_a_way_out(tmp_path: Path) -> None:
     file = tmp_path / "order.txt"
     file.write_bytes("caf\u00e9\n".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"order\.txt: it is not UTF-8 \(byte 4\): save it as"):
-        read_class_order(file)
+        read_class_names(file)
 
 
 def test_a_first_task_beside_a_single_task_is_refused() -> None:
     assert [len(task.new) for task in split_tasks(6, 1, first_task=6)] == [6]
     with pytest.raises(ConfigError, match="a single task learns all 6 classes"):
         split_tasks(6, 1, first_task=2)
+
+
+def test_a_list_of_classes_to_learn_keeps_the_order_of_the_cache() -> None:
+    np.testing.assert_array_equal(kept_labels(["a", "b", "c"], ["c", "a"]), [0, 2])
+    for names, problem in ((["a", "z"], "unknown: ['z']"), (["a", "a"], "more than once: ['a']")):
+        with pytest.raises(ConfigError, match=re.escape(problem)):
+            kept_labels(["a", "b"], names)
+    with pytest.raises(ConfigError, match="is empty"):
+        kept_labels(["a", "b"], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -29,13 +30,15 @@ def test_a_run_goes_on_in_the_precision_in_which_it_began(
     in_fp32 = (folder / "task-1.safetensors").read_bytes()
     for name in ("correct", "validation_accuracy", "best_epochs", "exemplars", "seconds"):
         del getattr(results, name)[1:]
-    results.versions["precision"] = "bf16"
+    assert "resumed" not in json.loads((folder / "results.json").read_text())
+    results.versions |= {"precision": "bf16", "device": "NVIDIA H100"}
     write_results(folder, results)
     other = shutil.copytree(folder, RunFolder.of(tmp_path, in_bf16).path)
     capsys.readouterr()
     train(toy_store, [auto, in_bf16], tmp_path, "cpu")
     told = capsys.readouterr().err
     assert told.count("continues in bf16, as it began; a new run would compute in fp32 here") == 1
+    assert read_run(folder).results.resumed == [{"task": 2, "device": "cpu"}]
     resumed = (folder / "task-1.safetensors").read_bytes()
     assert resumed == (other / "task-1.safetensors").read_bytes()
     assert resumed != in_fp32

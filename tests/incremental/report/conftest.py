@@ -76,7 +76,7 @@ def configuration(method: str, seed: int, cache: CacheIdentity, tasks: int) -> d
         "seed": seed,
         "order_seed": None,
         "class_order": None,
-        "memory": 60,
+        "memory": 340 if cache.dataset == "ave" else 60,
         "epochs": 4,
         "batch_size": 32,
     }

@@ -117,14 +117,40 @@ def check_lines(root: Path, *lines: str) -> list[tuple[str, bool]]:
 
 
 def test_a_label_chooses_among_rows_and_an_unknown_one_asks_for_all(
-    make_run: MakeRun, tmp_path: Path
+    make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
 ) -> None:
+    cache = dataclasses.replace(tiny, dataset="own")  # no benchmark, which would prescribe a memory
     for memory, right in ((20, 5), (60, 10)):
-        make_run(memory=memory, tasks=2, total=[10, 10], correct=[[right], [right, right]])
-    known = check_lines(tmp_path, 'demo,guided,50,,,"guided, memory=20"')
+        counts = {"total": [10, 10], "correct": [[right], [right, right]]}
+        make_run(memory=memory, tasks=2, cache=cache, **counts)
+    known = check_lines(tmp_path, 'own,guided,50,,,"guided, memory=20"')
     assert known == [("guided, memory=20", True)]
-    unknown = check_lines(tmp_path, "demo,guided,50,,,guided")
+    unknown = check_lines(tmp_path, "own,guided,50,,,guided")
     assert unknown == [("guided, memory=60", False), ("guided, memory=20", True)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "column", "ran"),
+    [
+        ({"memory": 20}, "", False),  # the benchmark says 60
+        ({"memory": 20}, "memory=20", True),
+        ({}, "memory=20", False),
+        ({"few_shot": 5}, "", False),
+        ({"first_task": 6}, "", False),
+        ({"recipe": "paper"}, "recipe=fast", False),
+        ({}, "recipe=fast", True),
+    ],
+)
+def test_a_target_without_a_digest_is_compared_with_runs_of_its_protocol_alone(
+    make_run: MakeRun, tmp_path: Path, settings: dict[str, object], column: str, ran: bool
+) -> None:
+    make_run(**settings)
+    name, _, value = column.partition("=")
+    file = write(
+        tmp_path / "t.csv", f"dataset,method,mean_accuracy,{name}", f"demo,guided,1,{value}"
+    )
+    (check,) = check_all(read_targets(file), benchmarks(gather([tmp_path]).runs)[0], 100)
+    assert (check.row is not None, check.holds) == (ran, ran)
 
 
 def test_targets_that_differ_in_encoder_or_forgetting_are_all_compared(

@@ -1,6 +1,7 @@
 """LaTeX, CSV and JSON: what other programs read."""
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -71,7 +72,8 @@ def test_latex_prints_the_figures_of_the_table(found: list[Benchmark]) -> None:
 
 def test_latex_keeps_the_commands_for_empty_cells_as_comments(found: list[Benchmark]) -> None:
     text = render(found, "latex", ["modalities"])
-    command = "avcil train --dataset demo --tasks 5 --method guided --modality audio --seeds 0,1,2"
+    start = "avcil train --dataset demo --tasks 5 --recipe fast --memory 60"
+    command = f"{start} --method guided --modality audio --seeds 0,1,2"
     assert f"% to fill an empty cell: {command}\n" in text
 
 
@@ -84,7 +86,8 @@ def test_latex_names_cannot_become_commands() -> None:
     not shutil.which("pdflatex"), reason="needs pdflatex: texlive-latex-recommended"
 )
 def test_latex_compiles_as_it_is(found: list[Benchmark], make_run: MakeRun, tmp_path: Path) -> None:
-    make_run("a_strange&name%")
+    for name in ("a_strange&name%", "датасет 犬の声 αβ", 'naïve\u2013café Łódź [x] `q\' "z" ß 🐶'):
+        make_run(name)
     document = render(benchmarks(gather([tmp_path]).runs)[0], "latex", list(TABLES))
     (tmp_path / "tables.tex").write_text(document, "utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "tables.tex"]
@@ -92,3 +95,38 @@ def test_latex_compiles_as_it_is(found: list[Benchmark], make_run: MakeRun, tmp_
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
     assert (tmp_path / "tables.pdf").stat().st_size > 10_000
+
+
+def test_latex_is_ascii_and_says_what_it_transliterated(
+    make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
+) -> None:
+    name = "датасет 犬の声 naïve\u2013café Łódź ½ 🐶 [x] \u200b"
+    make_run(cache=dataclasses.replace(tiny, dataset=name))
+    text = render(benchmarks(gather([tmp_path]).runs)[0], "latex", list(TABLES))
+    lines = text.splitlines()
+    comments = {line for line in lines if line.startswith("%")}
+    assert "\n".join(line for line in lines if line not in comments).isascii()
+    assert "% dataset is transliterated: датасет" in comments
+    caption = next(line for line in lines if r"\caption" in line)
+    assert r"dataset QuannoSheng na\"{i}ve--caf\'{e} \L{}\'{o}d\'{z} 1/2 :dog: {[}x{]}" in caption
+    assert r"\label{tab:overview-1}" in text
+
+
+def test_a_line_per_run_has_its_figures_its_versions_and_its_settings(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for seed in range(2):
+        make_run(seed=seed, memory=10 + seed)
+    make_run("lwf", extra={"resumed": [{"task": 2, "device": "cpu"}]})
+    lines = list(
+        csv.DictReader(io.StringIO(render(benchmarks(gather([tmp_path]).runs)[0], "runs")))
+    )
+    runs = {(each.config["seed"], each.config["memory"]): each for each in gather([tmp_path]).runs}
+    assert len(lines) == 3
+    for line in lines:
+        run = runs[int(line["seed"]), int(line["memory"])]
+        assert line["folder"] == run.folder.name
+        assert float(line["last_accuracy"]) == 100 * run.results.matrix.last_accuracy
+        assert line["losses.kd"] == "1.0"
+        assert line["avcil"] == "0.1.0"
+        assert bool(line["resumed"]) == (line["method.name"] == "lwf")

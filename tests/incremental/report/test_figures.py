@@ -18,7 +18,7 @@ from avcil.commands import report as command
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.report.figures import curves, plots, text
 from avcil.incremental.report.figures.attention import draw_attention
-from avcil.incremental.report.figures.canvas import Size, save
+from avcil.incremental.report.figures.canvas import WIDTHS, Size, drawing, save
 from avcil.incremental.report.figures.clock import trained_together
 from avcil.incremental.report.figures.matrices import draw_confusion
 from avcil.incremental.report.figures.sweeps import sweep_curves
@@ -76,19 +76,53 @@ def test_options_of_figures_need_a_folder(
 
 
 @pytest.mark.parametrize(("size", "inches"), [("column", 3.25), ("page", 6.75)])
-def test_figures_are_exactly_as_wide_as_a_paper_needs(
+def test_files_of_figures_are_exactly_as_wide_as_a_paper_needs(
     make_run: MakeRun, tmp_path: Path, size: Size, inches: float
 ) -> None:
-    names = [f"a class with a very long name that never ends {i} " * 3 for i in range(10)]
-    confusion = [[1] * 10] * 10
-    folder = make_run(order=names, extra={"confusion": confusion}, memory=1)
-    make_run(order=names, memory=2)
-    (folder / "attention").mkdir()
-    write_attention(folder / "attention" / "a.npz")
-    files = FigureFiles(folder=tmp_path / "f", size=size)
-    assert write_figures([read(tmp_path)], files) >= 15
+    make_run()
+    files = FigureFiles(folder=tmp_path / "f", size=size, only=("accuracy", "matrices"))
+    assert write_figures([read(tmp_path)], files) == 2
     widths = {ElementTree.parse(path).getroot().get("width") for path in (tmp_path / "f").iterdir()}
     assert widths == {f"{72 * inches:g}pt"}
+
+
+@pytest.mark.parametrize(
+    ("size", "length"),
+    [
+        ("column", 150),
+        pytest.param("column", 3, marks=pytest.mark.slow),
+        pytest.param("page", 3, marks=pytest.mark.slow),
+        pytest.param("page", 150, marks=pytest.mark.slow),
+    ],
+)
+def test_figures_have_their_width_and_nothing_is_cut_at_an_edge(
+    make_run: MakeRun, tmp_path: Path, size: Size, length: int
+) -> None:
+    names = [f"{i}{'class' * length}"[:length] for i in range(10)]
+    for seed, method in enumerate(("guided", "guided", "lwf", "m" * length, "猫" * (length // 2))):
+        extra = {"confusion": [[1] * 10] * 10}
+        folder = make_run(method, order=names, extra=extra, seed=seed, memory=1 + seed // 2)
+    make_run("lwf", order=names, memory=9)
+    (folder / "attention").mkdir()
+    write_attention(folder / "attention" / "a.npz")
+    found = read(tmp_path)
+    drawn = [each for kind in FIGURES for each in plots.shared_figures(found, kind)]
+    (row,) = (row for row in found.rows if row.method == method)
+    drawn += [each for kind in FIGURES for each in plots.row_figures(row, kind)]
+    assert {name.split("-")[0] for name, _ in drawn} >= {kind.split("-")[0] for kind in FIGURES} - {
+        "memory"
+    }
+    cut = []
+    for name, draw in drawn:
+        figure = draw(size)
+        assert figure.get_figwidth() == WIDTHS[size]
+        with drawing():
+            figure.draw_without_rendering()
+            held = figure.get_tightbbox()
+        right, top = held.x1 - figure.get_figwidth(), held.y1 - figure.get_figheight()
+        if max(beyond := (-held.x0, -held.y0, right, top)) > 0.01:
+            cut.append(f"{name}: {max(beyond):.2f} in")
+    assert not cut
 
 
 def test_long_names_leave_the_matrix_its_place(tmp_path: Path) -> None:
@@ -186,7 +220,7 @@ def test_a_sweep_is_a_curve_over_the_values_of_one_setting(
         make_run(memory=memory)
     make_run("lwf", memory=20)
     (setting, (line,)), = sweep_curves(read(tmp_path)).items()  # fmt: skip
-    assert (setting, line.label, line.x) == ("memory", "guided", [10, 20, 40])
+    assert (setting, line.label, line.x) == ("memory", "Guided", [10, 20, 40])
 
 
 def test_accuracy_on_new_and_on_earlier_classes_is_that_of_the_matrix(

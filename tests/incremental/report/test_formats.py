@@ -37,7 +37,7 @@ def test_terminal_and_markdown_print_the_same_figures(found: list[Benchmark]) ->
     expected = [
         f"{figure.mean:.2f} ± {figure.deviation:.2f}"
         for row in found[0].rows
-        for figure in (row.accuracy, row.forgetting)
+        for figure in (row.accuracy, row.forgetting, row.last)
     ]
     assert figures(render(found, "table")) == expected
     assert figures(render(found, "markdown")) == expected
@@ -96,7 +96,7 @@ def test_a_benchmark_that_leaks_says_so(
     make_run(cache=leaking, tasks=2, total=[10, 10], correct=[[5], [5, 5]], extra=extra)
     text = render(benchmarks(gather([tmp_path]).runs)[0], "markdown")
     assert "1,627 of the 5,000" in text
-    assert "| guided | 50.00 | 0.00 | 1 | 95.00 |" in text
+    assert "| guided | 50.00 | 0.00 | 50.00 | 1 | 95.00 |" in text
 
 
 def test_a_terminal_gets_bold_type_and_its_own_width(found: list[Benchmark]) -> None:

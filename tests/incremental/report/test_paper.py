@@ -8,7 +8,7 @@ import pytest
 
 from avcil.incremental.report.make import make_tables
 from avcil.incremental.report.select import benchmarks, gather
-from avcil.incremental.report.tables.paper import modalities_table
+from avcil.incremental.report.tables.paper import methods_table
 from avcil.incremental.report.tables.table import Mark, Table
 from avcil.incremental.report.tables.targets import read_targets
 from avcil.incremental.runs.results import CacheIdentity, read_run, write_results
@@ -63,7 +63,7 @@ def test_a_method_that_was_not_run_is_an_empty_cell_with_its_command(
     (table,) = tables(tmp_path, "methods")
     assert lines(table)["LwF"] == ["58.07", "26.90", "", "", ""]
     assert table.commands == [
-        "avcil train --dataset ave --tasks 4 --recipe fast --memory 60 --method "
+        "avcil train --dataset ave --tasks 4 --recipe fast --memory 340 --method "
         "finetune,lwf,icarl-nme,icarl-fc,ssil,afc-nme,afc-lsc,avcil --seeds 0,1,2"
     ]
 
@@ -135,7 +135,8 @@ def test_the_table_of_task_counts_compares_two_protocols_of_one_cache(
     ]
     assert lines(table)["Fine-tuning"][1] == ""
     assert table.commands == [
-        "avcil train --dataset demo --tasks 5 --method finetune --seeds 0,1,2"
+        "avcil train --dataset demo --tasks 5 --recipe fast --memory 60 --method finetune "
+        "--seeds 0,1,2"
     ]
 
 
@@ -256,19 +257,35 @@ def test_no_two_tables_have_one_title(make_run: MakeRun, tmp_path: Path, name: s
     assert len(set(titles)) == len(titles) == 2
 
 
-def test_the_command_for_an_empty_cell_gives_the_whole_protocol(
+def test_the_papers_name_is_never_that_of_a_swept_setting(
+    make_run: MakeRun, tmp_path: Path, sam_audio: CacheIdentity
+) -> None:
+    def names(dataset: str, *more: dict[str, object]) -> list[str]:
+        cache = dataclasses.replace(sam_audio, dataset=dataset)
+        for number, settings in enumerate(more):
+            make_run("guided", cache=cache, seed=number, **settings)
+        (found,) = (b for b in benchmarks(gather([tmp_path]).runs)[0] if b.cache == cache)
+        return sorted(name for name in lines(methods_table(found, [])) if "Guided" in name)
+
+    assert names("own", {}) == ["Guided (the paper)"]
+    assert names("two", {}, {"memory": 5}) == ["Guided, memory=5", "Guided, memory=60"]
+    # without a rival, the label says nothing of the memory, which is not the benchmark's
+    assert names("ave", {"memory": 5}) == ["Guided"]
+
+
+def test_two_methods_on_every_cache_are_not_said_to_be_missing(
     make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
 ) -> None:
-    cache = dataclasses.replace(tiny, dataset="my clips")
-    folder = make_run("finetune", cache=cache, tasks=2, order=list("abcdef"))
-    results = read_run(folder).results
-    results.tasks = [list("abcd"), list("ef")]
-    write_results(folder, results)
-    (found,) = benchmarks(gather([tmp_path]).runs)[0]
-    assert (
-        modalities_table(found, [])
-        .commands[0]
-        .startswith(
-            "avcil train --dataset 'my clips' --tasks 2 --first-task 4 --recipe fast --memory 60 "
-        )
-    )
+    def note() -> str:
+        (table,) = tables(tmp_path, "caches")
+        return next(n for n in table.notes if "attribut" in n)
+
+    other = dataclasses.replace(tiny, fingerprint="0" * 40)
+    counts = {"tasks": 2, "total": [10, 10], "correct": [[5], [5, 5]]}
+    for cache in (tiny, other):
+        for method in ("guided", "joint"):
+            make_run(method, cache=cache, **counts)
+    assert "only 1 of the methods was run on every cache (joint aside)" in note()
+    for cache in (tiny, other):
+        make_run("lwf", cache=cache, **counts)
+    assert note() == "There is no variation to attribute: all figures are the same."

@@ -8,15 +8,15 @@ import av
 import numpy as np
 import pytest
 
-from avcil.incremental.errors import RunDamaged
+from avcil.incremental.errors import ConfigError, RunDamaged
 from avcil.incremental.report.figures import curves, plots
 from avcil.incremental.report.figures.attention import draw_attention
 from avcil.incremental.report.figures.canvas import save
 from avcil.incremental.report.figures.write import FigureFiles, write_figures
-from avcil.incremental.report.make import render
+from avcil.incremental.report.make import find, render
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
-from avcil.incremental.runs.attention import frames_at, read_attention
+from avcil.incremental.runs.attention import frames_at, kept_attention, read_attention
 from avcil.incremental.runs.results import read_run
 
 MakeRun = Callable[..., Path]
@@ -34,7 +34,7 @@ def found(make_run: MakeRun, tmp_path: Path) -> Benchmark:
 
 def test_curves_are_mean_and_deviation_over_runs_in_per_cent(found: Benchmark) -> None:
     curve = curves.accuracy_curves(found)[0]
-    assert (curve.label, curve.x) == ("guided", [2.0, 4.0])
+    assert (curve.label, curve.x) == ("Guided", [2.0, 4.0])
     assert curve.y == pytest.approx([90.0, 70.0])
     assert curve.deviation == pytest.approx([200**0.5, 200**0.5])
 
@@ -169,6 +169,23 @@ def test_the_page_shows_the_attention_that_a_run_kept(make_run: MakeRun, tmp_pat
     )
 
 
+def test_frames_are_found_in_a_folder_of_clips_that_the_reader_names(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    folder = make_run()
+    (folder / "attention").mkdir()
+    write_attention(folder / "attention" / "a.npz", "/gone/clip 1.mp4")
+    clip = tmp_path / "clips" / "test" / "clip 1.mp4"
+    clip.parent.mkdir(parents=True)
+    write_clip(clip)
+    (found,) = find([tmp_path], tmp_path / "clips")
+    run = found.rows[0].runs[0]
+    assert [each.video for each in kept_attention(run.folder, run.videos)] == [clip]
+    assert [each.video for each in kept_attention(run.folder)] == [None]
+    with pytest.raises(ConfigError, match=r"no folder .*nowhere"):
+        find([tmp_path], tmp_path / "nowhere")
+
+
 def test_damaged_extras_are_named_and_left_out(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,7 +206,7 @@ def test_the_upper_bound_keeps_everything_and_has_no_place_over_memory(
     make_run("guided")
     benchmark = benchmarks(gather([tmp_path]).runs)[0][0]
     (point,) = curves.memory_points(benchmark)
-    assert (point.label, point.x) == ("guided", 60)
+    assert (point.label, point.x) == ("Guided", 60)
     assert benchmark.rows[point.place].label == "guided"
 
 

@@ -10,7 +10,8 @@ import pytest
 from avcil.incremental.report.labels import unsaid
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
-from avcil.incremental.report.tables.table import benchmark_notes, overview
+from avcil.incremental.report.tables.notes import benchmark_notes
+from avcil.incremental.report.tables.table import overview
 from avcil.incremental.runs.facts import MethodFacts
 from avcil.incremental.runs.results import CacheIdentity, read_run, write_results
 
@@ -110,8 +111,16 @@ def test_runs_of_different_precisions_are_said(make_run: MakeRun, tmp_path: Path
         results = read_run(folder).results
         results.versions["precision"] = precision
         write_results(folder, results)
-    (note,) = [n for n in overview(found(tmp_path)[0]).notes if n.startswith("Protocol")]
+    notes = overview(found(tmp_path)[0]).notes
+    (note,) = [n for n in notes if n.startswith("Protocol")]
     assert "precision bf16/fp32" in note
+    assert "Runs differ in precision: bf16 for guided (seed 1). fp32 for guided (seed 0)." in notes
+
+
+def test_a_run_that_was_resumed_elsewhere_is_said(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(seed=3, extra={"resumed": [{"task": 2, "device": "NVIDIA H100", "torch": "2.9"}]})
+    notes = overview(found(tmp_path)[0]).notes
+    assert "guided, seed 3: from task 2 on with device NVIDIA H100, torch 2.9." in notes
 
 
 def test_an_upper_bound_is_what_its_run_says_and_not_what_it_is_called(

@@ -14,6 +14,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from avcil.incremental.methods import METHODS as REGISTERED
+from avcil.incremental.report.figures.curves import accuracy_curves
 from avcil.incremental.report.figures.style import (
     DARK,
     DASHES,
@@ -24,6 +25,7 @@ from avcil.incremental.report.figures.style import (
     method_style,
     row_styles,
 )
+from avcil.incremental.report.make import Format, render
 from avcil.incremental.report.rows import Row
 from avcil.incremental.report.select import benchmarks, gather
 
@@ -149,3 +151,19 @@ def test_more_rows_than_styles_still_have_one(make_run: MakeRun, tmp_path: Path)
     row = rows_of(tmp_path)[0]
     rows = [dataclasses.replace(row, settings={**row.settings, "x": i}) for i in range(120)]
     assert all(isinstance(style, Style) for style in row_styles(rows))
+
+
+def test_figures_the_page_and_latex_name_methods_as_a_paper_does(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run("icarl-nme")
+    for memory in (10, 20):
+        make_run("guided", memory=memory)
+    found, _ = benchmarks(gather([tmp_path]).runs)
+    names = {"iCaRL-NME", "Guided, memory=10", "Guided, memory=20"}
+    assert {curve.label for curve in accuracy_curves(found[0])} == names
+    forms: tuple[Format, ...] = ("latex", "html")
+    for form in forms:
+        assert [name for name in names if name not in render(found, form)] == []
+    # the names that `--method` takes
+    assert "icarl-nme" in render(found, "table")

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from avcil.incremental.errors import RunDamaged
+from avcil.incremental.report.select import find_runs
 from avcil.incremental.runs.folder import MetricsLog, RunFolder
 from avcil.incremental.runs.results import (
     AccuracyMatrix,
     CacheIdentity,
     Results,
-    find_runs,
     read_metrics,
     read_run,
     write_json,
