@@ -161,6 +161,11 @@ def test_failures_are_reported_before_a_shard_is_done(few: Dataset, tmp_path: Pa
         FeatureStore.open(tmp_path / "cache")
 
 
+def records(cache: Path) -> int:
+    """Count the shards that are written; a record that is being written has another name."""
+    return sum(name.endswith(".json") for name in open_files(cache).names(RECORDS))
+
+
 def killed_run(pickled: Path, cache: Path, seconds: float) -> list[int]:
     """Start an extraction, kill it some time after its next shard; return its children."""
     run = subprocess.Popen(
@@ -168,8 +173,8 @@ def killed_run(pickled: Path, cache: Path, seconds: float) -> list[int]:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.DEVNULL,
     )
-    written = len(open_files(cache).names(RECORDS))
-    while len(open_files(cache).names(RECORDS)) == written and run.poll() is None:
+    written = records(cache)
+    while records(cache) == written and run.poll() is None:
         time.sleep(0.005)
     time.sleep(seconds)
     started = children(run.pid) if run.poll() is None else []
