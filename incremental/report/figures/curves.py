@@ -204,6 +204,12 @@ def confusion(row: Row) -> tuple[list[str], list[list[int]]] | None:
     return names, [list(map(sum, zip(*lines, strict=True))) for lines in zip(*tables, strict=True)]
 
 
+def shares(counts: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Return counts as shares of their line, in per cent; zeros for a line without any."""
+    totals = [sum(line) or 1 for line in counts]
+    return [[100 * n / total for n in line] for line, total in zip(counts, totals, strict=True)]
+
+
 def thin(curve: Curve, most: int) -> Curve:
     """Return at most `most` points of a curve, evenly chosen, the last one always."""
     if len(curve.x) <= most:

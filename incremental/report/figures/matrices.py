@@ -104,7 +104,7 @@ def draw_confusion(
     """Draw how the clips of each class were classified after the last task."""
     from matplotlib.figure import Figure
 
-    values = [[100 * n / (sum(row) or 1) for n in row] for row in counts]
+    values = curves.shares(counts)
     short, width = class_names(names, NAME), WIDTHS[size]
     title = fitted(title, width - 0.2, 8)
     named = len(names) <= NAMES_UP_TO[size]

@@ -259,7 +259,7 @@ def _accuracy_matrix(row: Row) -> Figure:
 def _confusion(
     names: Sequence[str], counts: Sequence[Sequence[int]], known: dict[tuple[str, ...], int]
 ) -> Figure:
-    values = [[100 * n / (sum(line) or 1) for n in line] for line in counts]
+    values = curves.shares(counts)
     caption = "Predicted class (across) for the clips of each class (down) after the last task, %"
     correct = statistics.fmean(line[i] for i, line in enumerate(values))
     said = f"{caption}; correct on average: {correct:.0f}"
