@@ -52,6 +52,6 @@ def test_a_command_has_the_order_the_classes_and_the_most_common_memory(
     assert sets == [f"class_order={names}", f"classes={names}"]
     assert parse_value(sets[0].partition("=")[2]) == order
     make_run("finetune", tasks=4, order=order, order_seed=7)
-    found = benchmarks(gather([tmp_path]).runs)[0]
-    (table,) = [t for t in make_tables(found, ["tasks"]) if t.commands]
+    groups = benchmarks(gather([tmp_path]).runs)[0]
+    (table,) = [t for t in make_tables(groups, ["tasks"]) if t.commands]
     assert any("--tasks 4 --recipe fast --memory 60 --order-seed 7" in c for c in table.commands)
