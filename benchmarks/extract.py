@@ -118,7 +118,7 @@ class Bench:
         self.shape, self.device, self.workers, self.folder = shape, device, workers, folder
         self.encoder, self.plain = shape.load(device), shape.load(device)
         self.frames = round(shape.seconds * shape.rate_hz)
-        self.paths = write_files(folder, shape, self.encoder)
+        self.paths = write_files(folder, shape, self.encoder.sample_rate)
         self.pipeline(4 * workers)  # compiles the tower and casts its weights
         dtype = next(self.encoder.vision.model.parameters()).dtype
         self.plain.vision.model.to(dtype)

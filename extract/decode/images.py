@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from numpy.typing import NDArray
 
 from avcil.extract.encoders.base import Resizing
@@ -59,11 +60,11 @@ class Images:
 def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """Return [H, W, 3] RGB as a player shows it: turned and mirrored as the file says."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    kind = av.sidedata.sidedata.Type.DISPLAYMATRIX
-    if kind not in frame.side_data:
+    matrix = next((data for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)
+    if matrix is None:
         return image
     # A point (x, y) is shown at (a x + c y, b x + d y); of other angles, the nearest right one.
-    a, b, _, c, d = np.frombuffer(frame.side_data[kind], np.int32)[:5].tolist()
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
     across, down = (a, d) if abs(a) >= abs(b) else (c, b)
     if abs(a) < abs(b):
         image = image.transpose(1, 0, 2)

@@ -141,7 +141,7 @@ def _of_sound(sound: Sound, span: Span) -> Iterator[str]:
 
 
 def _damaged(sound: Sound) -> str:
-    damaged, packets = sound.track.damaged, sound.track.packets
+    damaged, packets = sound.track.damaged or sound.track.marked, sound.track.packets
     return f"{damaged} of {packets} packets of sound are damaged" if damaged else ""
 
 
@@ -159,6 +159,10 @@ def _of_pictures(frames: Frames, images: Images, span: Span) -> Iterable[str]:
 
 def _unusable(frames: Frames) -> Iterator[str]:
     total = frames.used + frames.unusable
+    if frames.track.marked:
+        yield f"{frames.track.marked} of {total} frames are incomplete in the file"
+    if frames.missing:
+        yield f"{frames.missing} of {total + frames.missing} frames are missing"
     if damaged := frames.damaged + frames.track.damaged:
         yield f"{damaged} of {total} frames are damaged"
     if frames.unordered:

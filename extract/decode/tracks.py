@@ -12,9 +12,12 @@ import av
 
 from avcil.extract.errors import MediaError
 
+TS_DISCONT = 0x200
+"""FFmpeg's flag of the formats (MPEG-TS, MPEG-PS) whose clock may jump."""
 LARGEST_GAP_S = 10.0
 """Where a file may have several recordings one after the other, a later time is a new clock."""
-LARGEST_STEP_BACK_S = 0.1
+LARGEST_STEP_BACK_S = 0.5
+"""So is an earlier one; less is an overlap, or times that were only estimated."""
 
 
 def open_file(path: Path) -> av.container.InputContainer:
@@ -81,7 +84,7 @@ class Track:
         self._container, self.kind = container, kind
         self.stream: Any = container.streams[getattr(selection, kind)]
         # The clock of broadcasts and recorders may jump, for all tracks together: follow both.
-        jumping = bool(container.format.flags & av.format.Flags.ts_discont.value)
+        jumping = container.format.flags & TS_DISCONT
         both = [container.streams[n] for n in (selection.video, selection.audio) if n is not None]
         self._streams = both if jumping else [self.stream]
         self._clock = _Clock() if jumping else None
@@ -89,7 +92,8 @@ class Track:
         """How long the file says that the track lasts; 0 where it does not."""
         start_us, length_us = container.start_time or 0, container.duration or 0
         self.file_end_s = (start_us + length_us) / av.time_base if length_us else 0.0
-        self.packets = self.damaged = 0
+        self.packets = self.damaged = self.marked = 0
+        """Packets; those that cannot be decoded; those that the container marks as incomplete."""
         self.stopped = ""
         """Why reading ended before the end, if it did."""
 
@@ -108,16 +112,21 @@ class Track:
             else:
                 yield from frames
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[av.Packet[Any]]:
         try:
             for packet in self._container.demux(self._streams):
                 if self._clock:
                     self._clock.place(packet)
                 if packet.stream is self.stream:
                     self.packets += packet.size > 0
+                    self.marked += packet.is_corrupt
                     yield packet
         except av.FFmpegError as error:
             self.stopped = str(error)
+        except IndexError:
+            # PyAV at the end of a file in whose middle another track has appeared: all packets of
+            # the tracks that are used have been given.
+            return
 
 
 @dataclass(slots=True)
@@ -128,7 +137,7 @@ class _Clock:
     _ahead_s: Fraction = Fraction(0)
     _expected_s: dict[int, Fraction] = field(default_factory=dict)
 
-    def place(self, packet: av.Packet) -> None:
+    def place(self, packet: av.Packet[Any]) -> None:
         """Change a packet's times to those of the first recording's clock."""
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is None:
