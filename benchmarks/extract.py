@@ -46,6 +46,7 @@ from avcil.extract.encoders.towers import AudioTower, TowerEncoder, Towers, Visi
 from avcil.extract.pipeline import extract
 from avcil.extract.plan import Settings
 from avcil.extract.worker import threads_beside
+from benchmarks.decode import show_decoding
 
 FILES = 8
 
@@ -251,9 +252,13 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="a run; left out, what suits the encoder")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, help="decoding processes; as the command's")
+    parser.add_argument("--decode", action="store_true", help="costs of decoding instead")
     parser.add_argument("--memory", type=int, nargs="+", metavar="CLIPS", help="peaks instead")
     arguments = parser.parse_args()
     print(machine(arguments), flush=True)
+    if arguments.decode:
+        show_decoding(arguments.repeats)
+        return
     if arguments.memory:
         show_memory(arguments.memory)
         return

@@ -5,6 +5,8 @@ Shapes: F frames of H x W pixels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
@@ -60,7 +62,8 @@ class Images:
 def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """Return [H, W, 3] RGB as a player shows it: turned and mirrored as the file says."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    matrix = next((data for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)
+    side_data: Any = frame.side_data  # a mapping by its annotations, a sequence by what it does
+    matrix = next((data for data in side_data if data.type == Type.DISPLAYMATRIX), None)
     if matrix is None:
         return image
     # A point (x, y) is shown at (a x + c y, b x + d y); of other angles, the nearest right one.
