@@ -1,5 +1,18 @@
 """`python -m avcil` is the command `avcil`."""
 
-from avcil.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command; Ctrl-C, also during the imports, is one line and exit status 130."""
+    try:
+        from avcil.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,14 +1,14 @@
-"""How fast is the cache, beside other ways to keep the same tokens?
+"""Compare the speed of the cache with other ways to store the same tokens.
 
-    python -m benchmarks.cache --folder DIR            # 2,560 clips, 6 GB of disk
+    python -m benchmarks.cache --folder DIR                          # 2,560 clips, 6 GB of disk
     python -m benchmarks.cache --folder DIR --clips 256 --repeats 3  # a trial
 
 Clips have visual [250, 1024] and audio [250, 128] float16, 576 kB. Every reader fills the same
-page-aligned arrays with a fresh selection each call; readers take turns, so that a noisy
-neighbour disturbs all alike; figures are medians. "Cold" drops the files from the page cache before
-each call (posix_fadvise, no rights needed; a hypervisor may still have them).
+page-aligned arrays with a new selection in each call. Readers take turns, so that other load on the
+machine affects all of them equally; figures are medians. "Cold" drops the files from the page cache
+before each call (with posix_fadvise, which needs no privileges; a hypervisor may still cache them).
 
-Seen on two quiet cores: task load 0.63 x memmap warm and 0.99 x cold, random batches 0.50 x warm
+Measured on two idle cores: task load 0.63 x memmap warm and 0.99 x cold, random batches 0.50 x warm
 and 7.8 x cold (docs/benchmarks/). Prints one JSON line with versions and machine, then a table.
 """
 
@@ -34,7 +34,7 @@ from benchmarks.cache_files import BATCH, CLIP_BYTES, KEPT, READERS, Files, Load
 
 
 def selections(clips: int, chance: np.random.Generator) -> dict[str, Callable[[], Rows]]:
-    """Return what is read: a fresh selection at each call."""
+    """Return functions that draw a new selection of rows at each call."""
     task = max(1, clips // 10)
 
     def task_load() -> Rows:
@@ -54,7 +54,7 @@ def measure(files: Files, repeats: int) -> dict[tuple[str, str, str], float]:
     out = buffer(max(340, BATCH, files.clips // 10))
     result = {}
     for state in ("warm", "cold"):
-        loads = {}  # unmaps what was mapped: such pages cannot be dropped from the cache
+        loads = {}  # unmaps files: mapped pages cannot be dropped from the page cache
         loads = {name: make_load(files) for name, make_load in available(state).items()}
         for workload, choose in selections(files.clips, np.random.default_rng(0)).items():
             seconds: dict[str, list[float]] = {name: [] for name in loads}
@@ -73,11 +73,11 @@ def measure(files: Files, repeats: int) -> dict[tuple[str, str, str], float]:
 
 
 def prepare(files: Files, state: str, load: Load, rows: Rows, out: Clips) -> None:
-    """Bring the page cache into the state."""
+    """Fill or empty the page cache."""
     if state == "cold":
         files.drop()
     else:
-        load(rows, out)  # the same clips: the pages are there, and no reader keeps results
+        load(rows, out)  # reads the same clips; no reader keeps results
 
 
 def scan(files: Files, loads: dict[str, Load]) -> dict[tuple[str, str, str], float]:
@@ -96,7 +96,7 @@ def scan(files: Files, loads: dict[str, Load]) -> dict[tuple[str, str, str], flo
 
 
 def available(state: str) -> dict[str, Callable[[Files], Load]]:
-    """Leave out readers whose library is not installed, and what cannot be cold."""
+    """Omit readers whose library is not installed, and the one that cannot be cold."""
     needs = {"zarrs": "zarrs", "TensorStore": "tensorstore"}
     return {
         name: reader
@@ -107,30 +107,30 @@ def available(state: str) -> dict[str, Callable[[Files], Load]]:
 
 
 def peak_memory(files: Files) -> float:
-    """Return the peak of memory while a task is loaded into fresh arrays, over its payload."""
+    """Return the peak memory of loading a task into new arrays, divided by the task's size."""
     store = FeatureStore.open(files.cache)
-    rows = np.arange(max(64, files.clips // 10))
+    rows = np.arange(min(files.clips, max(64, files.clips // 10)))
     store.load(rows[:8])
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = memory_kb("VmRSS")
     clips = store.load(rows)
     return (memory_kb("VmHWM") - before) * 1024 / (len(clips.labels) * CLIP_BYTES)
 
 
 def memory_kb(field: str) -> int:
-    """Return a figure of this process from the kernel."""
+    """Return a value from this process's status in /proc."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def disk_ratio(files: Files) -> float:
-    """Return the size of the cache over that of its numbers."""
+    """Return the size of the cache divided by that of its numbers."""
     size = sum(path.stat().st_size for path in files.cache.rglob("*") if path.is_file())
     return size / (files.clips * CLIP_BYTES)
 
 
 def versions() -> dict[str, str]:
-    """Return what the figures depend on."""
+    """Return the versions that the figures depend on."""
     names = ("avcil", "numpy", "zarr", "torch", "h5py", "zarrs", "tensorstore")
     found = {"python": platform.python_version(), "cores": str(os.cpu_count())}
     for name in names:

@@ -1,4 +1,4 @@
-"""The same clips in several formats, and the ways to read them, for benchmarks/cache.py."""
+"""The same clips in several formats, and ways to read them, for benchmarks/cache.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Load = Callable[[Rows, Clips], None]
 
 
 def aligned(*shape: int) -> NDArray[np.float16]:
-    """Allocate an array that begins at a page, its pages touched."""
+    """Allocate a page-aligned array whose pages are already mapped."""
     size = 2 * int(np.prod(shape))
     raw = np.zeros(size + 4096, np.uint8)
     start = -raw.ctypes.data % 4096
@@ -50,7 +50,7 @@ def aligned(*shape: int) -> NDArray[np.float16]:
 
 
 def buffer(count: int) -> Clips:
-    """Allocate room for some clips."""
+    """Allocate memory for clips."""
     small = [np.zeros(count, np.int64) for _ in range(3)]
     return Clips(aligned(count, *SHAPES["visual"]), aligned(count, *SHAPES["audio"]), *small)
 
@@ -67,20 +67,20 @@ class Files:
 
     @property
     def cache(self) -> Path:
-        """Our format."""
+        """The cache."""
         return self.folder / "features.zarr"
 
     def plain(self, name: str) -> Path:
-        """One plain array a modality."""
+        """One plain array per modality."""
         return self.folder / f"{name}.npy"
 
     @property
     def hdf5(self) -> Path:
-        """AV-CIL's way: one float32 data set a clip and modality."""
+        """AV-CIL's layout: one float32 data set per clip and modality."""
         return self.folder / "clips.h5"
 
     def drop(self) -> None:
-        """Take everything out of the page cache."""
+        """Drop all files from the page cache."""
         for path in self.folder.rglob("*"):
             if path.is_file():
                 with path.open("rb") as file:
@@ -94,7 +94,7 @@ def tokens_of(row: int, base: NDArray[np.float16]) -> Tokens:
 
 
 def make(files: Files) -> dict[str, float]:
-    """Write all formats; return the rates of writing in MB/s."""
+    """Write all formats; return the write rates in MB/s."""
     shutil.rmtree(files.folder, ignore_errors=True)
     files.folder.mkdir(parents=True)
     base = np.random.default_rng(0).normal(size=(250, 1152)).astype(np.float16)
@@ -150,7 +150,7 @@ def ours(files: Files) -> Load:
 
 
 def memmap(files: Files) -> Load:
-    """Gather with numpy out of a plain file, mapped for this call; checks nothing."""
+    """Gather with NumPy from a plain file, mapped for this call; checks nothing."""
 
     def load(rows: Rows, out: Clips) -> None:
         for name in SHAPES:
@@ -161,7 +161,7 @@ def memmap(files: Files) -> Load:
 
 
 def kept_memmap(files: Files) -> Load:
-    """The same with a mapping that stays, so that pages read before cost no fault."""
+    """The same with a permanent mapping, so that pages read earlier cause no faults."""
     mapped = {name: np.load(files.plain(name), mmap_mode="r") for name in SHAPES}
 
     def load(rows: Rows, out: Clips) -> None:
@@ -172,7 +172,7 @@ def kept_memmap(files: Files) -> Load:
 
 
 def threaded_preadv(files: Files) -> Load:
-    """Four threads that read a plain file by position: the limit when cold; checks nothing."""
+    """Read a plain file by position in four threads: the limit when cold; checks nothing."""
     handles = {name: os.open(files.plain(name), os.O_RDONLY) for name in SHAPES}
 
     def load(rows: Rows, out: Clips) -> None:
@@ -199,7 +199,7 @@ def runs(rows: Rows) -> Iterator[tuple[int, int]]:
 def zarr_runs(
     files: Files, pipeline: str = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 ) -> Load:
-    """zarr-python, a slice a run of neighbouring rows, which is the best it can do."""
+    """zarr-python, one slice per run of neighboring rows, which is its fastest way."""
     with zarr.config.set({"codec_pipeline.path": pipeline}):
         group = zarr.open_group(files.cache, mode="r")
         arrays: dict[str, Any] = {name: group[name] for name in SHAPES}
@@ -222,7 +222,7 @@ def zarrs_runs(files: Files) -> Load:
 
 
 def tensorstore(files: Files) -> Load:
-    """TensorStore, a future a run."""
+    """TensorStore, one future per run."""
     ts = importlib.import_module("tensorstore")
 
     arrays = {}
@@ -244,7 +244,7 @@ def tensorstore(files: Files) -> Load:
 
 
 class Hdf5Clips(Dataset[Any]):
-    """AV-CIL's data set: a clip is opened by name when it is asked for."""
+    """AV-CIL's data set, which reads each clip by name on access."""
 
     def __init__(self, path: Path, rows: Rows) -> None:
         self.path, self.rows = path, rows

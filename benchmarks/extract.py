@@ -1,21 +1,21 @@
-"""How fast is extraction, beside what the vision tower alone could do and beside a plain loop?
+"""Compare the speed of extraction with the vision tower alone and with a plain loop.
 
     python -m benchmarks.extract                                   # tiny encoder, CPU, demo-sized
     python -m benchmarks.extract --device cuda --encoder large     # PE-L/14@336, random weights
     python -m benchmarks.extract --memory 200 2000                 # peak memory by number of clips
 
-In one run, taking turns:
-- ceiling: the vision tower on images that lie resized on the device, in the batches, precision and
-  (on a GPU) compiled form of the pipeline, and with the threads that decoding leaves;
-- towers: both towers on clips that lie decoded in memory, so with resizing, sound and copying;
-- pipeline: `avcil.extract.pipeline.extract` from files to a cache, from its first finished clip on,
-  so without the start of processes and compiling;
-- plain loop: one clip after the other, decode all of it, resize frame by frame, towers without
-  compiling, the codec with cuDNN off, nothing written; at the precision of the pipeline.
+One run alternates between:
+- ceiling: the vision tower on resized images in device memory, with the batches, the precision and
+  (on a GPU) the compilation of the pipeline, and with the threads that decoding leaves;
+- towers: both towers on decoded clips in memory, which adds resizing, sound and copying;
+- pipeline: `avcil.extract.pipeline.extract` from files to a cache, timed from the first finished
+  clip, without starting processes and compiling;
+- plain loop: for each clip, decode it completely, resize frame by frame, and run the towers without
+  compilation and the codec without cuDNN; nothing is written. Same precision as the pipeline.
 
-Clips are a few files of noise over moving bars, listed over and over, so they come from the page
-cache. On a GPU the towers' share of the device's own matmul speed is given as well. Prints one JSON
-line with versions and machine, then a table. Not measured on a GPU yet.
+The clips are a few files of noise over moving bars, listed repeatedly, so they come from the page
+cache. The ceiling is also given as a fraction of the device's matmul speed. Prints one JSON line
+with versions and machine, then a table. Not measured on a GPU yet.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FILES = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """What clips are like, and which encoder takes them."""
+    """The shape of the clips, and their encoder."""
 
     seconds: float
     rate_hz: int
@@ -91,7 +91,7 @@ SHAPES = {
 
 
 def write_files(folder: Path, shape: Shape, sample_rate: int) -> list[Path]:
-    """Write files of moving bars under noise: neither still nor incompressible."""
+    """Write files of moving bars under noise, which are neither static nor incompressible."""
     chance = np.random.default_rng(0)
     paths = [folder / f"{number}.mp4" for number in range(FILES)]
     for number, path in enumerate(paths):
@@ -107,7 +107,7 @@ def write_files(folder: Path, shape: Shape, sample_rate: int) -> list[Path]:
 
 
 def repeated(paths: Sequence[Path], clips: int) -> Dataset:
-    """List the files over and over."""
+    """Return a data set that lists the files repeatedly."""
     listed = [Clip(f"{n:06d}", paths[n % len(paths)], "noise", "train") for n in range(clips)]
     return Dataset(name="noise", classes=("noise",), clips=tuple(listed))
 
@@ -133,7 +133,7 @@ class Bench:
 
     @torch.inference_mode()
     def ceiling(self, clips: int) -> float:
-        """Return clips/s of the vision tower alone, on a batch that lies on the device."""
+        """Return clips/s of the vision tower alone, on a batch in device memory."""
         vision = self.encoder.vision
         batch = self.encoder.running.batch_frames if self.device.type == "cuda" else self.frames
         images = torch.rand(batch, 3, vision.size, vision.size, device=self.device) * 2 - 1
@@ -142,7 +142,7 @@ class Bench:
             return self.rate(lambda: vision.vectors(images), times) * batch / self.frames
 
     def towers(self, clips: int) -> float:
-        """Return clips/s of the encoder on clips that lie decoded in memory."""
+        """Return clips/s of the encoder on decoded clips in memory."""
         decoded = [decode(path, self._sampling()) for path in self.paths]
         with threads_beside(self.workers):
             times = max(1, clips // FILES)
@@ -150,19 +150,21 @@ class Bench:
 
     @torch.inference_mode()
     def plain_loop(self, clips: int) -> float:
-        """Return clips/s, one clip after the other."""
+        """Return clips/s of a loop over single clips."""
         paths = (path for path in self.paths * math.ceil((clips + 1) / FILES))
         return self.rate(lambda: self._one(next(paths)), clips)
 
     def _one(self, path: Path) -> None:
         clip, towers = decode(path, self._sampling()), self.plain
         frames = [torch.from_numpy(frame)[None].to(self.device) for frame in clip.frames]
-        seen = towers.vision.vectors(torch.cat([towers.vision.images(each) for each in frames]))
+        visual_tokens = towers.vision.vectors(
+            torch.cat([towers.vision.images(each) for each in frames])
+        )
         sound = torch.from_numpy(clip.waveform)[None].to(self.device)
         with torch.backends.cudnn.flags(enabled=False):
             padded = reflected(sound, towers.audio.hop)[:, None]
-            heard = towers.audio.projection(towers.audio.encoder(padded))
-        for tokens in (seen, heard):
+            sound_tokens = towers.audio.projection(towers.audio.encoder(padded))
+        for tokens in (visual_tokens, sound_tokens):
             tokens.half().cpu().numpy()
 
     def _sampling(self) -> Sampling:
@@ -173,7 +175,7 @@ class Bench:
         return Settings(seconds=shape.seconds, visual_rate_hz=shape.rate_hz, workers=self.workers)
 
     def matmul_share(self, clips_per_s: float) -> tuple[float, float]:
-        """Return TFLOP/s of a large matmul, and the share of it that this many clips/s are."""
+        """Return TFLOP/s of a large matmul, and the fraction of it that these clips/s use."""
         from torch.utils.flop_counter import FlopCounterMode
 
         dtype = next(self.plain.vision.model.parameters()).dtype
@@ -188,7 +190,7 @@ class Bench:
         return ceiling / 1e12, clips_per_s * self.frames * counter.get_total_flops() / ceiling
 
     def rate(self, work: Callable[[], object], times: int) -> float:
-        """Return how often a second some work can be done, after once to warm up."""
+        """Return calls per second, after one call to warm up."""
         work()
         self._wait()
         start = time.perf_counter()
@@ -203,22 +205,22 @@ class Bench:
 
 
 def compare(bench: Bench, clips: int, repeats: int) -> dict[str, float]:
-    """Return clips/s of each way, medians of runs in turns."""
+    """Return the median clips/s of each way; the ways take turns."""
     ways = {
         "ceiling": bench.ceiling,
         "towers": bench.towers,
         "pipeline": bench.pipeline,
         "plain loop": bench.plain_loop,
     }
-    seen: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
-            seen[name].append(way(clips))
-    return {name: statistics.median(rates) for name, rates in seen.items()}
+            rates[name].append(way(clips))
+    return {name: statistics.median(each) for name, each in rates.items()}
 
 
 def peak_mb(clips: int) -> float:
-    """Return the most memory that this process has had, in MB, after an extraction."""
+    """Extract clips and return the peak memory of this process, in MB."""
     with tempfile.TemporaryDirectory() as folder:
         Bench(SHAPES["tiny"], torch.device("cpu"), 2, Path(folder)).pipeline(clips)
     status = Path("/proc/self/status").read_text()
@@ -226,16 +228,16 @@ def peak_mb(clips: int) -> float:
 
 
 def show_memory(counts: Sequence[int]) -> None:
-    """Print the peak of the main process by number of clips, each in a fresh process."""
+    """Print the peak memory of the main process by number of clips."""
     print("| clips | peak of the main process, MB |\n|---|---|")
     for clips in counts:
-        # One process a figure: a peak does not go down again.
+        # A new process per figure, because a peak never decreases.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             print(f"| {clips} | {process.submit(peak_mb, clips).result():.0f} |", flush=True)
 
 
 def machine(arguments: argparse.Namespace) -> str:
-    """Describe what runs where, as one line of JSON."""
+    """Return the options, versions and machine as one line of JSON."""
     cuda = torch.cuda.get_device_name() if arguments.device == "cuda" else None
     return json.dumps(
         vars(arguments)
@@ -249,11 +251,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--encoder", choices=list(SHAPES), default="tiny")
-    parser.add_argument("--clips", type=int, help="a run; left out, what suits the encoder")
+    parser.add_argument("--clips", type=int, help="clips per run; default by encoder")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, help="decoding processes; as the command's")
-    parser.add_argument("--decode", action="store_true", help="costs of decoding instead")
-    parser.add_argument("--memory", type=int, nargs="+", metavar="CLIPS", help="peaks instead")
+    parser.add_argument("--workers", type=int, help="decoding processes")
+    parser.add_argument("--decode", action="store_true", help="only measure decoding")
+    parser.add_argument(
+        "--memory", type=int, nargs="+", metavar="CLIPS", help="only measure memory"
+    )
     arguments = parser.parse_args()
     print(machine(arguments), flush=True)
     if arguments.decode:
@@ -272,7 +276,7 @@ def main() -> None:
     for name, rate in rates.items():
         of_both = f"{rate / rates['ceiling']:.2f} | {rate / rates['plain loop']:.2f}"
         print(f"| {name} | {rate:.2f} | {of_both} |")
-    print(f"matmul: {ceiling:.1f} TFLOP/s, of which the ceiling is {share:.0%}")
+    print(f"matmul: {ceiling:.1f} TFLOP/s; the ceiling reaches {share:.0%} of it")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How much memory does training a large data set take?
+"""Measure the memory that training on a large data set takes.
 
     python -m benchmarks.memory --folder DIR                # VGGSound-100's clips; 2.5 GB of disk
     python -m benchmarks.memory --folder DIR --scale 0.02   # a trial
 
 The cache has the clips of VGGSound-100 (51,195 to train on, 5,000 to validate, 5,000 to test, 100
-classes) with random tokens, 250 of 64 and 250 of 16 channels a clip: 40 kB instead of 576. Ten
-tasks are trained for one epoch each, in a fresh process for each place where tokens may lie, with
-the guided method and a memory of 1,500 exemplars. Printed: the size of the whole cache and of the
-largest task, and the peak of memory above what the process took before training.
+classes) with random tokens, 250 with 64 and 250 with 16 channels per clip: 40 kB instead of 576 kB.
+Ten tasks are trained for one epoch each, in a new process for each placement of the tokens, with
+the guided method and a memory of 1,500 exemplars. Prints the size of the whole cache and of the
+largest task, and the peak memory above that of the process before training.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SETTINGS: dict[str, object] = {"tasks": TASKS, "epochs": 1, "head.width": 64, "h
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What training in one tier took."""
+    """Time and memory of training with one placement."""
 
     tier: str
     start_mb: float
@@ -44,7 +44,7 @@ class Usage:
 
 
 def make(path: Path, scale: float) -> None:
-    """Write the cache with a share of the clips."""
+    """Write the cache with a fraction of the clips."""
     names = tuple(f"class {label:03d}" for label in range(CLASSES))
     clips = [
         (split, number % CLASSES, f"{split}-{number:05d}")
@@ -74,7 +74,7 @@ def make(path: Path, scale: float) -> None:
 
 
 def train(path: Path, runs: Path, tier: str, scale: float) -> Usage:
-    """Train all tasks in this process and return what it took."""
+    """Train all tasks in this process and measure time and memory."""
     from avcil.incremental.config.resolve import Request
     from avcil.incremental.data.placement import Placement
     from avcil.incremental.launch.run import new_results
@@ -95,7 +95,7 @@ def train(path: Path, runs: Path, tier: str, scale: float) -> Usage:
     results = new_results(config, store, scenario, device)
     folder.start(config, results)
     placement = Placement(device, tier)  # type: ignore[arg-type]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     start, began = memory_mb("VmRSS"), time.perf_counter()
     with track(tier, TASKS, "clips") as bar:
         Trainer(config, scenario, folder, results, placement).run(bar)
@@ -104,7 +104,7 @@ def train(path: Path, runs: Path, tier: str, scale: float) -> Usage:
 
 
 def memory_mb(field: str) -> float:
-    """Return a figure of this process from the kernel."""
+    """Return a value from this process's status in /proc."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
 
@@ -124,7 +124,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, required=True, help="emptied, then filled")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the clips")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the clips")
     parser.add_argument("--tiers", nargs="+", default=["device", "stream"])
     options = parser.parse_args()
     shutil.rmtree(options.folder, ignore_errors=True)
@@ -133,7 +133,7 @@ def main() -> None:
     size = sizes(path)
     print(json.dumps({name: round(mb) for name, mb in size.items()}))
     print(
-        "| tokens lie | before training, MB | peak above that, MB | of all clips | of a task | s |"
+        "| placement | before training, MB | peak above that, MB | of all clips | of a task | s |"
     )
     print("|---|---|---|---|---|---|")
     for tier in options.tiers:

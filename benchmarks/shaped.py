@@ -2,12 +2,13 @@
 
     python benchmarks/shaped.py data/shaped/features.zarr
 
-A clip has 8 frames of 4 visual tokens and one audio vector, 768 channels each. Of the visual tokens
-30 % carry the clip's class, 30 % of the others a class drawn by chance, the rest nothing; noise
-lies over all. Class prototypes live in a subspace of 96 dimensions, one for each modality.
+A clip has 8 frames of 4 visual tokens and one audio vector, with 768 channels each. 30 % of the
+visual tokens contain the prototype of the clip's class, 30 % of the others that of a random class,
+and the rest none; noise is added to all tokens. The prototypes of a modality are in a random
+subspace of 96 dimensions.
 
-With the default signal, `joint` under `--recipe avcil --epochs 12` on the `avcil` head reaches
-about 80 % mean accuracy over 4 tasks of 3 classes: forgetting shows and guessing does not pay.
+With the default signal, `joint` with `--recipe avcil --epochs 12` and the `avcil` head reaches
+about 80 % mean accuracy over 4 tasks of 3 classes, which leaves room to show forgetting.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Shape:
 
     classes: int = 12
     visual_signal: float = 0.115
-    """Deviation of a prototype's channels; that of the noise is one."""
+    """Standard deviation of a prototype's channels; that of the noise is one."""
     audio_signal: float = 0.08
     seed: int = 0
 
@@ -62,7 +63,7 @@ class Generator:
         )
 
     def _prototypes(self) -> NDArray[np.float64]:
-        """Return [classes, WIDTH] vectors of deviation one in a subspace."""
+        """Return [classes, WIDTH] vectors with standard deviation one in a subspace."""
         basis = np.linalg.qr(self.rng.normal(size=(WIDTH, SUBSPACE)))[0]
         within = self.rng.normal(size=(self.shape.classes, SUBSPACE))
         return within @ basis.T * np.sqrt(WIDTH / SUBSPACE)
@@ -86,7 +87,7 @@ def write_cache(path: Path, shape: Shape) -> None:
 
 
 def encoding(shape: Shape) -> Encoding:
-    """Describe the tokens; the fingerprint tells shapes apart."""
+    """Describe the tokens; the fingerprint differs between shapes."""
     return Encoding(
         encoder="generated",
         fingerprint=f"{shape.seed}-{shape.visual_signal:.4f}-{shape.audio_signal:.4f}",

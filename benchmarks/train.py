@@ -1,21 +1,23 @@
-"""How many clips a second does training take, beside other ways and beside the limit?
+"""Compare training, in clips per second, with other ways to train and with the limit.
 
     python -m benchmarks.train --folder DIR                    # CPU; 1 GB of disk
     python -m benchmarks.train --folder DIR --device cuda --work 1280000    # 18 GB of disk
     python -m benchmarks.train --folder DIR --work 1 --repeats 1    # a trial
 
 The second of two tasks is trained with the guided method and head (width 512) on 250, 50 and 10
-tokens a clip and modality. Columns:
+tokens per clip and modality. Columns:
 
-- AV-CIL's way: HDF5 with one float32 data set a clip, DataLoaders of 4 workers in all, every clip
-  fetched by itself, the teacher asked at each step, eager float32;
-- plain: an eager float32 loop over tokens on the device, the teacher asked at each step;
-- ours, with its settings: loading the task and asking the teacher count, a twentieth an epoch;
-- limit: the rate of the largest matrix product, measured here, over the product's operations in a
-  training step of the head (every token through every layer, forward and backward, no teacher).
+- AV-CIL's way: HDF5 with one float32 data set per clip, DataLoaders with 4 workers in all that read
+  clips one by one, the teacher run at each step, eager float32;
+- plain: an eager float32 loop over tokens on the device, the teacher run at each step;
+- ours, with its settings: includes loading the task and running the teacher once, divided by 20
+  epochs;
+- limit: the speed of the fastest matrix product, measured here, divided by the operations of the
+  matrix products in a training step of the head (every token through every layer, forward and
+  backward, without the teacher).
 
 Ways take turns and figures are medians. Prints one JSON line with versions and machine, then a
-table. Figures seen: docs/benchmarks/train_2cores_2026-11.md.
+table. Results: docs/benchmarks/train_2cores_2026-11.md.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ FORMS: dict[str, dict[str, dict[str, object]]] = {
 def measure(
     subject: Subject, forms: dict[str, dict[str, object]], repeats: int
 ) -> dict[str, float]:
-    """Return clips a second by way, the steps of a whole epoch counted."""
+    """Return clips per second by way, measured over whole epochs."""
     makers: dict[str, Callable[[], Plain | Ours]] = {
         REFERENCE: lambda: AVCILWay(subject),
         "plain": lambda: Plain(subject),
@@ -82,22 +84,22 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():
-            # The others may take kernels whose last bits vary; we do not.
+            # The others may use nondeterministic kernels; we do not.
             torch.use_deterministic_algorithms(isinstance(way, Ours))
             each = way.epoch()
-            if turn:  # the first one compiles, and fills pools of memory
+            if turn:  # the first epoch compiles and fills memory pools
                 seconds[name].append(each)
     return {name: clips / statistics.median(each) for name, each in seconds.items()}
 
 
 def round_up(clips: int) -> int:
-    """Return a number of clips that makes whole batches and gives each class as many."""
+    """Round up to whole batches and equally many clips per class."""
     unit = math.lcm(BATCH, CLASSES // 2)
     return max(1, -(-clips // unit)) * unit
 
 
 def operations(subject: Subject) -> float:
-    """Return the operations of the products in a training step of the head, for one clip."""
+    """Return the operations per clip of the matrix products in a training step of the head."""
     config = subject.config()
     network = subject.networks(config)[0].cpu()
     network.autocast = None
@@ -117,7 +119,7 @@ def operations(subject: Subject) -> float:
 
 
 def ceiling(device: torch.device, kind: torch.dtype) -> float:
-    """Return the operations a second of the fastest of some large matrix products."""
+    """Return the operations per second of the fastest of some large matrix products."""
     best = 0.0
     for size in (4096, 8192, 12288) if device.type == "cuda" else (1024, 2048):
         left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
@@ -145,7 +147,7 @@ def print_table(rates: dict[int, dict[str, float]], device: torch.device) -> Non
 
 
 def is_coarse(name: str, device: torch.device) -> bool:
-    """Say whether a way of ours computes in bfloat16, the default of devices that have it."""
+    """Return whether this is ours in bfloat16, the default of devices that support it."""
     return name.startswith("ours") and "fp32" not in name and multiplies_bf16(device)
 
 
@@ -176,9 +178,11 @@ def main() -> None:
         "--work",
         type=int,
         default=40_000,
-        help="tokens in the new clips of an epoch, 160 clips or more",
+        help="tokens of an epoch's new clips, at least 160 clips",
     )
-    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help="a clip")
+    parser.add_argument(
+        "--tokens", type=int, nargs="+", default=TOKENS, help="tokens per clip and modality"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -195,7 +199,7 @@ def main() -> None:
         operations_of[tokens] = operations(subject)
         shutil.rmtree(folder)
         for (name, best), kind in zip(limits.items(), (torch.float32, torch.bfloat16), strict=True):
-            limits[name] = max(best, ceiling(device, kind))  # the best, beside busy neighbours too
+            limits[name] = max(best, ceiling(device, kind))  # other load may slow some
     for tokens, each in operations_of.items():
         rates[tokens] |= {name: rate / each for name, rate in limits.items()}
     rounded = {

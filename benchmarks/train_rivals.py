@@ -1,7 +1,8 @@
-"""What `benchmarks.train` compares: a task to train, our trainer, and two other ways to train it.
+"""The task that `benchmarks.train` trains, our trainer, and two other ways to train it.
 
-The task is the second of two: 32 new clips and 32 exemplars a batch, the guided method and head,
-the frozen network of the first task beside it. All ways take the same steps on the same clips.
+The task is the second of two, with 32 new clips and 32 exemplars per batch, the guided method and
+head, and the frozen network of the first task as teacher. All ways take the same number of steps on
+the same clips.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Subject:
         return config
 
     def rows(self, config: Config) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the new clips and the exemplars, as many."""
+        """Return the rows of the new clips and of equally many exemplars."""
         scenario = Scenario(config, self.store)
         first, second = (scenario.rows("train", task.new) for task in scenario.tasks)
         return second, first[: len(second)]
@@ -131,10 +132,10 @@ def make(folder: Path, tokens: int, clips: int) -> None:
 
 
 class Ours:
-    """Our trainer; its preparations at the start of a task are shared out over the epochs."""
+    """Our trainer; the preparation of a task is divided among its epochs."""
 
     def __init__(self, subject: Subject, **settings: object) -> None:
-        """Load the task and let the teacher answer."""
+        """Load the task and run the teacher."""
         self.subject, self.config = subject, subject.config(**settings)
         new, kept = subject.rows(self.config)
         placement = Placement(subject.device)
@@ -166,7 +167,7 @@ class Ours:
         self.checkpoint = Checkpoint(1, folder, timer, network, self.optimizer, subject.device)
 
     def epoch(self) -> float:
-        """Train an epoch and return its seconds with its share of the preparations."""
+        """Train an epoch and return its seconds, including its share of the preparation."""
         with suitable_threads(self.config, self.subject.store.encoding):
             start = time.perf_counter()
             self.fit.train_epoch(self.step, self.optimizer, self.checkpoint)
@@ -177,7 +178,7 @@ class Ours:
 
 
 class Plain:
-    """A loop as one writes it: float32, tokens on the device, the teacher asked at each step."""
+    """A simple loop: float32, tokens on the device, the teacher run at each step."""
 
     def __init__(self, subject: Subject) -> None:
         """Load the task."""
@@ -192,7 +193,7 @@ class Plain:
         self.load()
 
     def load(self) -> None:
-        """Bring all tokens to the device."""
+        """Load all tokens to the device."""
         clips, device = self.subject.store.load(self.rows), self.subject.device
         self.visual, self.audio, self.labels = (
             torch.from_numpy(each).to(device) for each in (clips.visual, clips.audio, clips.labels)
@@ -230,10 +231,10 @@ class Plain:
 
 
 class ClipDataset(Dataset[Any]):
-    """One data set a clip, fetched one by one, as AV-CIL does."""
+    """One HDF5 data set per clip, read one by one, as in AV-CIL."""
 
     def __init__(self, path: Path, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
-        """Take the rows of a file."""
+        """Select rows of a file."""
         self.path, self.rows, self.labels = path, rows, labels
         self.file: h5py.File | None = None
 
@@ -249,10 +250,10 @@ class ClipDataset(Dataset[Any]):
 
 
 class AVCILWay(Plain):
-    """The plain loop on float32 HDF5, two loaders of four workers that start anew each epoch."""
+    """The plain loop on float32 HDF5, with two loaders whose workers are restarted each epoch."""
 
     def load(self) -> None:
-        """Keep nothing in memory."""
+        """Create the loaders; no tokens are kept in memory."""
         labels = self.subject.store.manifest.labels
         path, rows = self.subject.folder / "features.h5", self.rows
         new, kept = rows[: self.current], rows[self.current :]
@@ -262,7 +263,7 @@ class AVCILWay(Plain):
                 batch_size=BATCH,
                 shuffle=True,
                 num_workers=WORKERS // 2,
-                multiprocessing_context="fork",  # "spawn" would import PyTorch anew each epoch
+                multiprocessing_context="fork",  # "spawn" would import PyTorch again in each epoch
             )
             for each in (new, kept)
         ]
@@ -277,6 +278,6 @@ class AVCILWay(Plain):
 
 
 def wait(device: torch.device) -> None:
-    """Let the device finish."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

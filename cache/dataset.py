@@ -1,12 +1,12 @@
-"""A cache as a torch Dataset, for training loops of one's own.
+"""A cache as a torch Dataset, for your own training loops.
 
     rows = store.rows("train")
     batches = BatchSampler(RandomSampler(range(len(rows))), batch_size=64, drop_last=False)
     for batch in DataLoader(ClipDataset(store, rows), sampler=batches, batch_size=None):
         batch["visual"]                                  # [64, Tv, Dv] float16
 
-With `batch_size=None` the sampler's lists go to the dataset as they are, so that a batch is one
-read into one tensor. A plain DataLoader works too, and copies every batch once more.
+With `batch_size=None` the DataLoader passes each list of rows from the sampler to the dataset
+unchanged, so a batch is one read into one tensor. Without it, each batch is copied once more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     """Clips of a cache: `visual`, `audio`, `visual_length`, `audio_length`, `label`, `row`."""
 
     def __init__(self, store: FeatureStore, rows: ArrayLike) -> None:
-        """Take the clips of `rows` [B], in this order."""
+        """Select the clips of `rows` [B], in this order."""
         self.store = store
         self.rows = np.asarray(rows, np.int64)
 
@@ -41,7 +41,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         return {name: values[0] for name, values in self._batch([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Tensor]]:
-        """Return several clips, read together: what a DataLoader asks for."""
+        """Return several clips from a single read; a DataLoader calls this."""
         batch = self._batch(indices)
         return [{name: values[i] for name, values in batch.items()} for i in range(len(indices))]
 

@@ -10,7 +10,7 @@ CacheError(AvcilError)
 ├── CacheUnreadable(OSError)            no permission, or the file system gives an error
 ├── CacheUnwritable(OSError)            the disk is full, the folder read-only
 ├── StoreUnreachable(ConnectionError)   a bucket does not exist or denies access
-├── NameRefused(ValueError)             a name that cannot be used, or two classes of one name
+├── NameRefused(ValueError)             an invalid name, or two classes with the same name
 ├── SourceMissing(FileNotFoundError)    a file to import does not exist
 ├── DictionaryRefused(ValueError)       a published dictionary is damaged or contains code
 ├── ShardMissing(FileNotFoundError)     a committed shard's file is gone
@@ -59,11 +59,11 @@ class CacheUnwritable(CacheError, OSError):
 
 
 class StoreUnreachable(CacheError, ConnectionError):
-    """The bucket of a URL does not exist, does not answer, or denies access."""
+    """The bucket of a URL does not exist, does not respond, or denies access."""
 
 
 class NameRefused(CacheError, ValueError):
-    """The name of a data set cannot be a folder's, or two classes have one name."""
+    """A data set's name is not a valid folder name, or two classes have the same name."""
 
 
 class SourceMissing(CacheError, FileNotFoundError):

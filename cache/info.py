@@ -1,4 +1,4 @@
-"""Describe a cache: its origin, counts and size, and a figure of its tokens.
+"""Describe a cache: its origin, counts and size, and a plot of its tokens.
 
 Shapes: B plotted clips; T tokens of D channels.
 """
@@ -46,7 +46,7 @@ def provenance(store: FeatureStore, path: Path | str) -> list[tuple[str, str]]:
         ("clips", _progress(store)),
         *([("leaks", shared)] if shared else []),
         ("on disk", _size(open_files(path).size_bytes())),
-        ("made", f"{header.created}, " + _software(dict(header.software))),
+        ("made", ", ".join([header.created, *map(" ".join, header.software.items())])),
     ]
 
 
@@ -64,10 +64,6 @@ def _progress(store: FeatureStore) -> str:
     ]
     shown = [parts[0], *(part for part in parts[1:] if not part.startswith("0 "))]
     return f"{', '.join(shown)}; {store.header.shards} shards of {store.header.shard_clips}"
-
-
-def _software(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _size(size_bytes: int) -> str:
@@ -99,7 +95,7 @@ def counts(store: FeatureStore) -> list[tuple[str, dict[Split, int], int]]:
 def plot(store: FeatureStore, path: Path) -> None:
     """Plot statistics of the tokens of some clips: norms, channels, time.
 
-    They show channels that are dead or very large, padded tracks and cuts.
+    They reveal channels that are dead or very large, padding, and cut clips.
 
     Raises:
         CacheUnwritable: the file cannot be written, or its name has no known ending.

@@ -1,6 +1,6 @@
 """Names of data sets, classes and clips.
 
-They come from files that anybody may have made, and end up in paths, tables and messages.
+They come from files of unknown origin and are used in paths, tables and messages.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ LONGEST = 255  # bytes of a file name
 
 
 def check_names(dataset: str, classes: Iterable[str]) -> None:
-    """Check the names in a cache's header, or those that are to be written into one.
+    """Check the names in a cache's header.
 
     Raises:
-        NameRefused: runs on the data set cannot be kept in a folder of its name, or its classes
-            cannot be told apart.
+        NameRefused: the data set's name is not a valid folder name, or two classes have the same
+            name.
     """
     if (
         dataset in ("", ".", "..")
@@ -28,7 +28,7 @@ def check_names(dataset: str, classes: Iterable[str]) -> None:
         or len(dataset.encode()) > LONGEST
     ):
         raise NameRefused(
-            f"{dataset[:LONGEST]!r} cannot be the name of a data set: folders are called after it, "
+            f"{dataset[:LONGEST]!r} cannot be the name of a data set: folders are named after it, "
             f"so it must be 1 to {LONGEST} bytes of printable text without '/', not '.' or '..'"
         )
     for name, count in Counter(classes).items():
@@ -47,7 +47,7 @@ def printable(text: str) -> str:
 
 
 def code_points(name: str, others: Iterable[str]) -> str:
-    """Return the characters beyond ASCII as " [U+00E9]" if another name looks the same, else ""."""
+    """Return the non-ASCII characters as " [U+00E9]" if another name looks the same, else ""."""
     looks = unicodedata.normalize("NFKC", name)
     if not any(each != name and unicodedata.normalize("NFKC", each) == looks for each in others):
         return ""

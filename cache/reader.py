@@ -75,7 +75,7 @@ class FeatureStore:
             complete: raise CacheIncomplete if the extraction is not finished.
 
         Raises:
-            CacheNotFound: there is none.
+            CacheNotFound: there is no cache.
             CacheUnreadable: the file system refuses to read it.
             SchemaMismatch: it is not a cache, is of another format version, or has a bad header.
             CacheIncomplete: some clips are not extracted yet.
@@ -85,8 +85,12 @@ class FeatureStore:
         header = read_header(files)
         manifest = read_manifest(files, header)
         rows = read_rows(files, header)
-        if complete:
-            _check_complete(files.where, header, rows)
+        left = unfinished_shards(header, rows)
+        if complete and left:
+            raise CacheIncomplete(
+                f"{files.where} is not finished: {header.shards - len(left)} of {header.shards} "
+                "shards are written; run `avcil extract` again to resume"
+            )
         return cls(files, header, manifest, rows)
 
     def __reduce__(self) -> tuple[Callable[[str], FeatureStore], tuple[str]]:
@@ -240,15 +244,6 @@ def _reader(
     from avcil.cache.format.zarr_reader import ZarrReader
 
     return ZarrReader(files, spec, checksums[spec.name], describe)
-
-
-def _check_complete(where: str, header: Header, rows: Rows) -> None:
-    left = unfinished_shards(header, rows)
-    if left:
-        raise CacheIncomplete(
-            f"{where} is not finished: {header.shards - len(left)} of {header.shards} shards are "
-            "written; run `avcil extract` again to resume"
-        )
 
 
 def _shapes(encoding: Encoding) -> tuple[tuple[int, int], tuple[int, int]]:

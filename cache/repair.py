@@ -93,28 +93,18 @@ def _restore(files: Files, header: Header, names: list[str]) -> None:
 
 
 def _mark(files: Files, report: Report) -> None:
+    """Mark damaged clips, and restore the small arrays from the records."""
     by_shard: dict[int, list[Damage]] = defaultdict(list)
     for damage in report.damages:
         by_shard[damage.shard].append(damage)
-    made = _make_small(files, report.header)
-    for shard, damages in by_shard.items():
-        _mark_shard(files, report.header, shard, damages)
-    if made:
-        _fill_small(files, report.header)
-
-
-def _make_small(files: Files, header: Header) -> bool:
-    """Create small arrays whose metadata is lost; return whether there were any."""
-    gone = [name for name in PER_SHARD if open_small(files, header, name) is None]
-    for name in gone:
+    header = report.header
+    lost = [name for name in PER_SHARD if open_small(files, header, name) is None]
+    for name in lost:
         files.delete(f"{name}/{ROOT}")
         create_small(files.store, header, name)
-    return bool(gone)
-
-
-def _fill_small(files: Files, header: Header) -> None:
-    """Restore the small arrays of all shards from the records."""
-    for shard in recorded_shards(files.names(RECORDS)):
+    for shard, damages in by_shard.items():
+        _mark_shard(files, header, shard, damages)
+    for shard in recorded_shards(files.names(RECORDS)) if lost else ():
         record = read_record(files, header, shard)
         if record is not None:
             _rewrite_small(files, header, record)

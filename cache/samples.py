@@ -1,4 +1,4 @@
-"""A small cache of random tokens, the same each time: for examples, tests and trying things out.
+"""A small, reproducible cache of random tokens for examples, tests and experiments.
 
 avcil.cache.samples.write_sample("sample.zarr")
 """
@@ -41,7 +41,7 @@ def sample_manifest(clips: int = 40) -> Manifest:
 
 
 def sample_tokens(row: int, encoding: Encoding = ENCODING) -> Tokens:
-    """Make the tokens of one row, from the row alone; lengths vary, audio has norm 1."""
+    """Return the same random tokens for a row each time; lengths vary, audio has norm 1."""
     rng = np.random.default_rng(row)
     visual = (1 + row % encoding.visual_tokens, encoding.visual_width)
     audio = rng.normal(size=(1 + row % encoding.audio_tokens, encoding.audio_width))
@@ -50,14 +50,14 @@ def sample_tokens(row: int, encoding: Encoding = ENCODING) -> Tokens:
 
 
 def sample_item(row: int) -> Tokens | Failure:
-    """Make what extraction gives for one row: tokens, or the failure of row 7."""
+    """Return the result of extracting one row: tokens, or the failure of row 7."""
     return Failure("no audio stream") if row == FAILED else sample_tokens(row)
 
 
 def write_sample(
     path: Path | str, *, shards: Iterable[int] | None = None, storage: Storage | None = None
 ) -> Path:
-    """Write the sample's waiting shards, or only some of them; row 7 has failed."""
+    """Write the pending shards of the sample, or only the given ones; row 7 has failed."""
     with CacheWriter.open(path, sample_manifest(), ENCODING, storage=storage) as writer:
         for shard in writer.pending() if shards is None else shards:
             writer.commit(shard, [sample_item(row) for row in writer.rows(shard)])

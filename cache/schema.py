@@ -1,4 +1,4 @@
-"""What a cache of tokens holds.
+"""Data types for the content of a cache.
 
 Shapes: N clips of the data set; Tv, Ta tokens per clip and Dv, Da channels, visual and audio.
 """
@@ -29,7 +29,7 @@ _CHOICES = {"numbers": Numbers, "scales": Scales, "compression": Compression}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoding:
-    """Which encoder made the tokens, from what, and their shape. A cache never mixes two."""
+    """The encoder of the tokens, its settings, and their shape. A cache never mixes two."""
 
     encoder: str
     fingerprint: str
@@ -37,7 +37,7 @@ class Encoding:
     precision: str = "fp32"
     """Precision in which the tokens were computed, before they were rounded for storage."""
     random_weights: bool = False
-    """Whether the encoder was never trained: reports must say so beside every result."""
+    """Whether the encoder was never trained: reports must say so next to every result."""
     visual_tokens: int
     """Tv: visual tokens of a clip of nominal length."""
     visual_width: int
@@ -95,7 +95,7 @@ class Manifest:
         check_names(self.dataset, self.classes)
         if not len(self.ids) == len(self.splits) == len(self.labels):
             raise ValueError("there must be as many ids as splits and labels")
-        # by whole columns: a cache of a million clips opens in seconds
+        # column by column, so that a cache of a million clips opens in seconds
         splits = np.fromiter(map(SPLITS.index, self.splits), np.int64, len(self))
         ascending = np.fromiter(map(operator.le, self.ids, self.ids[1:]), bool)
         for column in (self.labels, splits):
@@ -105,7 +105,9 @@ class Manifest:
             raise ValueError("rows must be sorted by split, class and id: use Manifest.of()")
         if len(set(self.ids)) < len(self):
             twice = [clip for clip, count in Counter(self.ids).items() if count > 1]
-            raise ValueError(f"{len(twice)} clip ids occur twice, for example {twice[0]!r}")
+            raise ValueError(
+                f"{len(twice)} clip ids occur more than once, for example {twice[0]!r}"
+            )
         if ((self.labels < 0) | (self.labels >= len(self.classes))).any():
             raise ValueError(f"labels must lie in 0..{len(self.classes) - 1}")
 

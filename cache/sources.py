@@ -1,4 +1,4 @@
-"""Which test clips were cut from a video that training clips were cut from as well.
+"""Find test clips that were cut from the same videos as training clips.
 
 A head may recognize such a video by its pictures or its sound, so accuracy is also computed without
 these clips.
@@ -16,7 +16,7 @@ from avcil.cache.schema import Manifest
 
 
 def shared_videos(manifest: Manifest) -> str:
-    """Say how many test clips share their video with training; nothing where none does."""
+    """Return a sentence on how many test clips share a video with training, or "" if none do."""
     shared = int(leaks(manifest).sum())
     total = sum(split == "test" for split in manifest.splits)
     if not shared:

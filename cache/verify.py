@@ -37,6 +37,7 @@ from avcil.runtime.progress import track
 
 BLOCK_BYTES = 32 << 20
 NORM_TOLERANCE = {"float16": 0.01, "int8": 0.05}
+EXPONENT = 0x7C00  # these bits of a float16 are all set in NaN and infinity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +139,7 @@ def _check_small(
                 found = np.asarray(array[span.start : span.stop])
             if np.array_equal(found, expected):
                 continue
-            what = "its values are not those of the record"
+            what = "its values differ from the record"
         except (ValueError, RuntimeError) as error:  # what zarr's codecs raise
             what = str(error)
         yield Damage(shard=record.shard, array=name, what=what)
@@ -156,7 +157,7 @@ def _check_shard(store: FeatureStore, record: Record) -> Iterator[Damage]:
 def _check_block(
     store: FeatureStore, modality: Modality, rows: NDArray[np.int64]
 ) -> Iterator[Damage]:
-    """Check clips together; if that fails, one by one to find the damaged ones."""
+    """Check clips together and, if that fails, one by one to find the damaged ones."""
     try:
         stored = store.read_stored(modality, rows)
     except (ShardDamaged, ShardMissing) as error:
@@ -198,10 +199,10 @@ def _check_clip(
     """Return what is wrong with a clip's tokens [T, D], or an empty text."""
     if not 1 <= length <= len(clip):
         return f"its length is {length}, not 1..{len(clip)}"
-    if not _finite(clip):
+    if ((clip.view(np.uint16) & EXPONENT) == EXPONENT).any():  # 5 x as fast as np.isfinite
         return "its tokens are not finite"
     if clip[length:].any():
-        return "there are tokens after its length"
+        return "it has tokens beyond its length"
     if modality not in store.encoding.unit_norm:
         return ""
     norms = np.linalg.norm(clip[:length].astype(np.float32), axis=1)
@@ -209,8 +210,3 @@ def _check_clip(
     if abs(worst - 1) > NORM_TOLERANCE[store.header.storage.numbers]:
         return f"a token has norm {worst:.3f}, the encoder guarantees 1"
     return ""
-
-
-def _finite(clip: NDArray[np.float16]) -> bool:
-    """Check the exponents, which is five times as fast as np.isfinite on float16."""
-    return not bool(((clip.view(np.uint16) & 0x7C00) == 0x7C00).any())

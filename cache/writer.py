@@ -86,17 +86,22 @@ class CacheWriter:
         files = open_files(path, write=True)
         wanted = new_header(manifest, encoding, storage or Storage(), shard_clips)
         with writable(files.where):
-            lock = _lock(files)
+            if _holds_other_files(files):
+                raise SchemaMismatch(
+                    f"{files.where} contains other files: give the path of a cache or a new one"
+                )
+            lock = files.lock()
         try:
             with writable(files.where):
                 files.sweep()
-                if _is_new(files):
+                found = files.read(ROOT)
+                if found is None or is_unfinished(found, files.where):
                     create(files, wanted, manifest)
             header = read_header(files)
             check_same(files.where, header, wanted, shard_clips, storage)
-            found = read_manifest(files, header)
+            clips = read_manifest(files, header)
             if header.manifest != wanted.manifest:
-                check_same_clips(files.where, found, manifest)
+                check_same_clips(files.where, clips, manifest)
             return cls(files, header, manifest, lock)
         except BaseException:
             lock.release()
@@ -170,7 +175,7 @@ class CacheWriter:
         return [row for row in self.rows(shard) if self._rows.status[row] in waiting]
 
     def commit(self, shard: int, tokens: Sequence[Tokens | Failure]) -> None:
-        """Write a whole shard, then its record.
+        """Write a complete shard, then its record.
 
         Args:
             shard: index of the shard.
@@ -204,7 +209,7 @@ class CacheWriter:
         self._enter(record)
 
     def sweep(self) -> None:
-        """Remove temporary files of joined processes that died; none may be writing."""
+        """Remove temporary files of joined processes that died; no process may be writing."""
         self._files.sweep()
 
     def refresh(self, shard: int) -> None:
@@ -254,7 +259,7 @@ class CacheWriter:
 
 
 def open_for_writing(files: Files, name: str) -> zarr.Array[Any]:
-    """Open an array so that every chunk is stored, also those that hold only the fill value.
+    """Open an array so that every chunk is stored, even one that contains only the fill value.
 
     Raises:
         SchemaMismatch: its metadata is gone or damaged.
@@ -268,15 +273,6 @@ def open_for_writing(files: Files, name: str) -> zarr.Array[Any]:
     return array.with_config({"write_empty_chunks": True})  # open_array ignores its `config`
 
 
-def _lock(files: Files) -> Lock:
-    """Take the lock of a cache, an empty folder, or a path that does not exist yet."""
-    if _holds_other_files(files):
-        raise SchemaMismatch(
-            f"{files.where} holds other files: give the path of a cache or a new one"
-        )
-    return files.lock()
-
-
 def _holds_other_files(files: Files) -> bool:
     """Return whether the folder is not a cache; a kill before locking leaves an empty `status`."""
     names = files.names("")
@@ -286,8 +282,3 @@ def _holds_other_files(files: Files) -> bool:
     if header is not None and is_cache(header):
         return False
     return names != ["status"] or bool(files.names("status"))
-
-
-def _is_new(files: Files) -> bool:
-    header = files.read(ROOT)
-    return header is None or is_unfinished(header, files.where)

@@ -5,6 +5,7 @@ Unknown keys and values of the wrong type are errors that say what would be righ
 
 from __future__ import annotations
 
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -54,7 +55,9 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (types.UnionType, Union):
         return any(_fits(value, part) for part in get_args(hint))
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is not None:
@@ -78,4 +81,6 @@ def _spell(hint: Any) -> str:
         return " or ".join(_spell(part) for part in get_args(hint))
     if hint is types.NoneType:
         return "none"
+    if hint is float:
+        return "a finite number"
     return getattr(hint, "__name__", str(hint))

@@ -10,8 +10,14 @@ import typer
 from avcil.commands.options import RUNS
 from avcil.incremental.report.tables import TABLES
 
+FIGURES = (
+    "accuracy", "forgetting", "validation", "old-new", "tasks", "matrices", "time", "memory",
+    "sweep", "losses", "epochs", "confusion", "classes", "attention",
+)  # fmt: skip
+"""As in `avcil.incremental.report.figures.write`."""
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
 Picture = Literal["svg", "pdf", "png"]
+Size = Literal["column", "page"]
 
 
 def report(
@@ -32,9 +38,20 @@ def report(
         str, typer.Option(help=f"Tables to print, separated by commas: all, {TABLES.choices}.")
     ] = "overview",
     figures: Annotated[
-        Path | None, typer.Option(help="Folder for all figures; no figures are written without it.")
+        Path | None, typer.Option(help="Folder for figures; no figures are written without it.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Figures to write, separated by commas: {', '.join(FIGURES)}.",
+            show_default="all",
+        ),
     ] = None,
     figure_format: Annotated[Picture, typer.Option(help="File format of figures.")] = "svg",
+    figure_size: Annotated[
+        Size,
+        typer.Option(help="Width of figures: a column (3.25 in) or the page (6.75 in) of a paper."),
+    ] = "column",
     check: Annotated[
         str | None,
         typer.Option(help="Instead, compare runs with targets: a CSV file, or `published`."),
@@ -60,24 +77,43 @@ def report(
     avcil report runs/ave --format markdown   # one data set, for a README
     avcil report --tables all --format latex --output tables.tex
     avcil report --format html --output report.html --figures figures
+    avcil report --figures figures --only accuracy,forgetting --figure-format pdf
     avcil report --check published --tolerance 2   # status 1 if a target fails
     ```
     """
+    from avcil.incremental.report.figures.write import FigureFiles, choose_figures
     from avcil.incremental.report.make import check_report, make_report
 
+    _refuse_without_figures(figures, only, figure_format, figure_size)
     roots = folders or [runs]
     if check is not None:
         _refuse_beside_check(form, output, tables, figures)
         if not check_report(roots, check, tolerance):
             raise typer.Exit(1)
         return
-    make_report(
-        roots,
-        form,
-        output,
-        tables.split(","),
-        (figures, figure_format) if figures else None,
-    )
+    files = None
+    if figures is not None:
+        files = FigureFiles(
+            folder=figures, suffix=figure_format, only=choose_figures(only), size=figure_size
+        )
+    make_report(roots, form, output, tables.split(","), files)
+
+
+def _refuse_without_figures(
+    figures: Path | None, only: str | None, suffix: Picture, size: Size
+) -> None:
+    """Refuse options of figures where none are written."""
+    given = {
+        "--only": only is not None,
+        "--figure-format": suffix != "svg",
+        "--figure-size": size != "column",
+    }
+    ignored = [name for name, there in given.items() if there]
+    if ignored and figures is None:
+        raise typer.BadParameter(
+            f"{', '.join(ignored)} would do nothing: name a folder with --figures",
+            param_hint="--figures",
+        )
 
 
 def _refuse_beside_check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -145,6 +145,7 @@ def train(
         "class_order": _read_order(class_order),
     }
     chosen = {name: value for name, value in named.items() if value is not None}
+    _refuse_repeated([*chosen, *(pair.partition("=")[0].strip() for pair in settings or [])])
     chosen |= read_settings(settings or [])
     requests = plan(
         Request(head=head, modality=modality, recipe=recipe, settings=chosen),
@@ -162,6 +163,15 @@ def train(
         return
     for folder in train_all(store, configs, runs, device, parallel=parallel, engine=engine):
         typer.echo(folder)
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    """Refuse a setting that is given twice, of which all but the last would be ignored."""
+    from avcil.incremental.errors import ConfigError
+
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name} is set more than once: give it once")
 
 
 def _numbers(option: str, text: str) -> list[int]:

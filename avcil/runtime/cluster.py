@@ -15,7 +15,7 @@ Engine = Literal["local", "ray"]
 
 
 class NoCluster(AvcilError, ConnectionError):
-    """Ray is not installed, or its cluster does not answer."""
+    """Ray is not installed, or its cluster does not respond."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def joined() -> Iterator[None]:
     A cluster that was started here is shut down at the end of the context.
 
     Raises:
-        NoCluster: Ray is not installed, or nothing answers at RAY_ADDRESS.
+        NoCluster: Ray is not installed, or no cluster responds at RAY_ADDRESS.
     """
     try:
         import ray
@@ -53,7 +53,7 @@ def joined() -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Raise OSError if HOST:PORT does not answer; Ray itself would retry for minutes."""
+    """Raise OSError if HOST:PORT does not respond; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.rpartition("/")[2], int(port)), timeout=10).close()

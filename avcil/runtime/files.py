@@ -7,6 +7,7 @@ advisory lock decides, so the file that a killed process leaves behind blocks no
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -15,6 +16,21 @@ import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+
+
+def read_text(path: Path) -> str:
+    """Read a text that a person saved: UTF-8, or what its byte order mark says (UTF-8, UTF-16).
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeError: it is in another encoding; the text says so.
+    """
+    content = path.read_bytes()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnicodeError(f"it is not UTF-8 (byte {error.start + 1}): save it as UTF-8") from error
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
@@ -78,16 +94,13 @@ class FileLock:
             raise
         lock = cls(file)
         try:
-            lock._sign()
+            owner = {"pid": os.getpid(), "host": socket.gethostname()}
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), json.dumps(owner).encode())
         except OSError:
             lock.release()
             raise
         return lock
-
-    def _sign(self) -> None:
-        owner = {"pid": os.getpid(), "host": socket.gethostname()}
-        os.ftruncate(self._file.fileno(), 0)
-        os.write(self._file.fileno(), json.dumps(owner).encode())
 
     def release(self) -> None:
         """Release the lock."""
@@ -105,13 +118,13 @@ class FileLock:
         self.release()
 
 
-def _forget_in_child() -> None:
+def _release_in_child() -> None:
     """Release inherited locks in a forked child, which would hold them after its parent's death."""
     for lock in tuple(_held):
         lock.release()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _holder(file: BinaryIO) -> str:
@@ -120,4 +133,4 @@ def _holder(file: BinaryIO) -> str:
         owner = json.loads(file.read())
         return f"process {owner['pid']} on {owner['host']}"
     except (ValueError, LookupError, TypeError):
-        return "another process"  # it holds the lock, but has not written its name yet
+        return "another process"  # it holds the lock but has not written the file yet

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple, Self
 
-from avcil.runtime.stopping import ask_to_stop, deaf_to_interrupts, end_with_parent
+from avcil.runtime.stopping import ask_to_stop, end_with_parent, interrupts_blocked
 
 Send = Callable[[Any], None]
 """Sends a message to the parent."""
@@ -167,7 +167,7 @@ class Pool:
         ours, theirs = _CONTEXT.Pipe()
         arguments = (theirs, self._setup, self._arguments[worker], self._send, self._grace_s)
         process = _CONTEXT.Process(target=_serve, args=arguments, daemon=self._daemon)
-        with deaf_to_interrupts():  # Ctrl-C reaches every process of a terminal: the parent decides
+        with interrupts_blocked():  # Ctrl-C reaches every process of a terminal: the parent decides
             process.start()
         theirs.close()  # or the pipe would stay open when the process has ended
         self._running[worker] = _Process(process, ours)

@@ -52,7 +52,7 @@ class Bar(Protocol):
 
         Args:
             amount: units.
-            note: new text beside the bar, unless empty.
+            note: new text next to the bar, unless empty.
             items: number of items in these units, if the rate counts items.
         """
 

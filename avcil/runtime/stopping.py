@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request, which a long job follows at its next safe point."""
+"""Treat Ctrl-C and SIGTERM as a request that a long job follows at its next safe point."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 
-_wished = threading.Event()
+_requested = threading.Event()
 
 
 def ask_to_stop(*_: object) -> None:
     """Ask this process to stop at its next safe point; serves as a signal handler."""
-    _wished.set()
+    _requested.set()
 
 
 def asked_to_stop() -> bool:
     """Return whether the job should save its state and raise KeyboardInterrupt."""
-    return _wished.is_set()
+    return _requested.is_set()
 
 
 @contextmanager
@@ -42,19 +42,19 @@ def stopping_gently() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _wished.clear()
+        _requested.clear()
 
 
 @contextmanager
 def no_interrupt_lost() -> Iterator[None]:
-    """Raise KeyboardInterrupt again at the end, as some libraries swallow it while they load."""
+    """Raise KeyboardInterrupt again at the end, because some libraries swallow it while loading."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, interrupt)
@@ -62,7 +62,7 @@ def no_interrupt_lost() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if came:
+    if received:
         raise KeyboardInterrupt
 
 
@@ -73,8 +73,8 @@ def _ask_or_stop(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, even while they import: they inherit the signal mask.
+def interrupts_blocked() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C even while they import: they inherit the signal mask.
 
     A Ctrl-C during the context takes effect in this process at its end.
     """

@@ -1,18 +1,18 @@
-"""AV-CIL's released features -> a cache.
+"""Import AV-CIL's released features into a cache.
 
     DIR/audio_pretrained_feature/audio_pretrained_feature_dict.npy      {id: [768]}
     DIR/visual_pretrained_feature/visual_pretrained_feature_dict.npy    {id: [8 * 196, 768]}, AVE
-    DIR/visual_pretrained_feature/visual_features.h5                    a set an id, KS, VS100
+    DIR/visual_pretrained_feature/visual_features.h5          one data set per id, KS, VS100
     DIR/all_classId_vid_dict.npy      {split: {class index: [ids]}}
     DIR/category_encode_dict.npy      {class name: index in class order}
 
-Features are read clip by clip: memory is that of one shard and of the index.
+Features are read clip by clip, so memory holds one shard and the index.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,17 +67,17 @@ def import_avcil(
     splits: Path | None = None,
     storage: Storage | None = None,
 ) -> Summary:
-    """Copy published features into a cache; run again, it goes on where it stopped.
+    """Copy published features into a cache; when repeated, continue where the last call stopped.
 
     Args:
         folder: the published layout, see above.
         dataset: name of the data set, as in `--dataset`.
         path: the cache.
-        splits: folder of the lists of clips, where they are not in `folder`.
-        storage: how numbers lie on disk.
+        splits: folder of the lists of clips, if they are not in `folder`.
+        storage: how numbers are stored.
 
     Raises:
-        SourceMissing: a file is not where it should be.
+        SourceMissing: a file is missing.
         DictionaryRefused: a file is damaged, or cannot be read without running code in it.
         CacheError: see CacheWriter.open.
     """
@@ -110,32 +110,28 @@ def read_splits(folder: Path, dataset: str) -> Manifest:
     lists = read_dictionary(_find(folder, ("all_classId_vid_dict.npy",), what))
     if set(names.values()) != set(range(len(names))):
         raise DictionaryRefused(
-            f"{folder}/category_encode_dict.npy does not number its classes 0..; {ORIGIN}"
+            f"{folder}/category_encode_dict.npy does not number its classes 0, 1, 2, ...; {ORIGIN}"
         )
     classes = tuple(sorted(names, key=names.__getitem__))
     try:
-        return Manifest.of(dataset, classes, _clips(lists))
+        clips: list[tuple[Split, int, str]] = [
+            (split, int(label), clip)
+            for split in SPLITS
+            for label, ids in lists.get(split, {}).items()
+            for clip in ids
+        ]
+        return Manifest.of(dataset, classes, clips)
     except (ValueError, TypeError, AttributeError) as error:
         raise DictionaryRefused(
-            f"the lists of clips in {folder} do not add up: {error}; {ORIGIN}"
+            f"the lists of clips in {folder} are invalid: {error}; {ORIGIN}"
         ) from error
-
-
-def _clips(lists: Mapping[str, Any]) -> list[tuple[Split, int, str]]:
-    return [
-        (split, int(label), clip)
-        for split in SPLITS
-        for label, ids in lists.get(split, {}).items()
-        for clip in ids
-    ]
 
 
 def _find(folder: Path, names: Sequence[str], what: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    places = " or ".join(names)
-    raise SourceMissing(f"no {what} in {folder}: looked for {places}; {ORIGIN}")
+    raise SourceMissing(f"no {what} in {folder}: looked for {' or '.join(names)}; {ORIGIN}")
 
 
 @contextmanager
@@ -154,12 +150,12 @@ def _open(path: Path) -> Iterator[Source]:
 
 
 def _unreadable(path: Path, error: Exception) -> DictionaryRefused:
-    return DictionaryRefused(f"{path} is no readable HDF5 file ({error}): download it again")
+    return DictionaryRefused(f"{path} is not a readable HDF5 file ({error}): download it again")
 
 
 @dataclass(frozen=True, slots=True)
 class _Hdf5:
-    """A file with one data set a clip."""
+    """A file with one data set per clip."""
 
     path: Path
     file: Any
@@ -170,7 +166,7 @@ class _Hdf5:
     def __getitem__(self, clip: str) -> NDArray[Any]:
         try:
             return np.asarray(self.file[clip])
-        except (OSError, KeyError) as error:  # h5py raises both where bytes are not what they were
+        except (OSError, KeyError) as error:  # h5py raises both for damaged bytes
             raise _unreadable(self.path, error) from error
 
 
@@ -190,18 +186,15 @@ class _Dictionary:
 
 def _encoding(manifest: Manifest, audio: Source, visual: Source) -> Encoding:
     """Take the shapes from the first clip that has both."""
-    for clip in manifest.ids:
-        if clip in audio and clip in visual:
-            tokens = _tokens(clip, audio, visual)
-            break
-    else:
+    first = next((clip for clip in manifest.ids if clip in audio and clip in visual), None)
+    if first is None:
         raise SourceMissing(
-            f"none of the {len(manifest)} clips has features: are these of {manifest.dataset}?"
+            f"none of the {len(manifest)} clips has features: are they really features of "
+            f"{manifest.dataset}?"
         )
-    (visual_tokens, visual_width), (audio_tokens, audio_width) = (
-        tokens.visual.shape,
-        tokens.audio.shape,
-    )
+    tokens = _tokens(first, audio, visual)
+    visual_tokens, visual_width = tokens.visual.shape
+    audio_tokens, audio_width = tokens.audio.shape
     return Encoding(
         encoder=ENCODER,
         fingerprint=ENCODER,
@@ -221,13 +214,13 @@ def _tokens(clip: str, audio: Source, visual: Source) -> Tokens:
 
 
 def _flat(tokens: NDArray[Any]) -> NDArray[Any]:
-    """Return [tokens, channels]; the published ones may have frames, or no axis of tokens."""
+    """Return [tokens, channels]; published arrays may have an axis of frames, or none of tokens."""
     tokens = np.atleast_1d(tokens)
     return tokens.reshape(math.prod(tokens.shape[:-1]), tokens.shape[-1])
 
 
 def _same_shape(tokens: Tokens, encoding: Encoding) -> Tokens | Failure:
-    """Return the tokens, or the failure of a clip whose shape is not that of the others."""
+    """Return the tokens, or a failure if their shape differs from that of the other clips."""
     expected = {
         "visual": (encoding.visual_tokens, encoding.visual_width),
         "audio": (encoding.audio_tokens, encoding.audio_width),
@@ -235,13 +228,13 @@ def _same_shape(tokens: Tokens, encoding: Encoding) -> Tokens | Failure:
     for name, shape in expected.items():
         found = getattr(tokens, name).shape
         if found != shape:
-            return Failure(f"its {name} features are {list(found)}, those of others {list(shape)}")
+            return Failure(f"its {name} features have shape {list(found)}, not {list(shape)}")
     return tokens
 
 
 @dataclass(frozen=True, slots=True)
 class _Items(Sequence[Tokens | Failure]):
-    """Clips of a shard, read when asked for."""
+    """The clips of a shard, read on access."""
 
     clips: list[str]
     audio: Source
@@ -263,5 +256,5 @@ class _Items(Sequence[Tokens | Failure]):
         clip = self.clips[index]
         lacking = [name for name in ("audio", "visual") if clip not in getattr(self, name)]
         if lacking:
-            return Failure(f"no {' and no '.join(lacking)} features among those imported")
+            return Failure(f"no {' and no '.join(lacking)} features in the imported files")
         return _same_shape(_tokens(clip, self.audio, self.visual), self.encoding)

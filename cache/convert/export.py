@@ -1,8 +1,8 @@
-"""A cache -> one file that other trainers read: HDF5, npz or safetensors.
+"""Export a cache to one file that other programs read: HDF5, npz or safetensors.
 
 Each holds, for the clips that have tokens, in the cache's order: `visual` [B, Tv, Dv] and `audio`
 [B, Ta, Da] float16, `visual_length`, `audio_length`, `label`, `split` (0 train, 1 val, 2 test) [B],
-and `id` [B, bytes], UTF-8 padded with zeros. Written block by block: memory is that of one block.
+and `id` [B, bytes], UTF-8 padded with zeros. Clips are written in blocks, one in memory at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from avcil.cache.errors import CacheUnwritable
 from avcil.cache.format.create import text_array
-from avcil.cache.format.quantize import MODALITIES
+from avcil.cache.format.quantize import MODALITIES, Modality
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import SPLITS, Split
 from avcil.cache.storage.local import writable
@@ -35,7 +35,7 @@ ANOTHER_FILE = "name a file in a folder that you may write to"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One array of the file, and how its rows are made, block by block."""
+    """One array of the file, and a function that yields its rows in blocks."""
 
     name: str
     shape: tuple[int, ...]
@@ -52,7 +52,7 @@ def export(
         [B] the rows that were written.
 
     Raises:
-        CacheUnwritable: the file is there already, or cannot be written.
+        CacheUnwritable: the file exists, or cannot be written.
         ShardMissing, ShardDamaged: a clip cannot be read.
     """
     rows = store.rows(split)
@@ -60,12 +60,12 @@ def export(
     try:
         with writable(path, elsewhere=ANOTHER_FILE):
             if path.exists():
-                raise CacheUnwritable(f"{path} is there already: remove it, or name another file")
+                raise CacheUnwritable(f"{path} already exists: remove it, or name another file")
             path.parent.mkdir(parents=True, exist_ok=True)
             _WRITERS[to](partial, columns(store, rows), _notes(store))
             partial.replace(path)
     finally:
-        with suppress(OSError):  # where it cannot be made it cannot be removed
+        with suppress(OSError):  # it may not exist, or its folder may not be one
             partial.unlink()
     return rows
 
@@ -94,11 +94,11 @@ def _tokens(store: FeatureStore, rows: NDArray[np.int64]) -> Iterator[Column]:
         tail = store.header.arrays[modality][0].tail
         step = max(1, BLOCK_BYTES // (2 * math.prod(tail)))
 
-        def blocks(name: str = modality, step: int = step) -> Iterator[NDArray[Any]]:
+        def blocks(name: Modality = modality, step: int = step) -> Iterator[NDArray[Any]]:
             with track(f"export {name}", len(rows), "clips") as bar:
                 for first in range(0, len(rows), step):
                     some = rows[first : first + step]
-                    yield store.load_tokens("visual" if name == "visual" else "audio", some)
+                    yield store.load_tokens(name, some)
                     bar.advance(len(some))
 
         yield Column(modality, (len(rows), *tail), np.dtype("<f2"), blocks)
@@ -146,7 +146,7 @@ _SAFE = {"float16": "F16", "int32": "I32", "uint8": "U8"}
 
 
 def _write_safetensors(path: Path, arrays: list[Column], notes: dict[str, str]) -> None:
-    """Write the format itself, which is a header and the bytes: the library wants all in memory."""
+    """Write a header and the bytes; the safetensors library would need everything in memory."""
     header: dict[str, object] = {"__metadata__": notes}
     end = 0
     for column in arrays:

@@ -1,8 +1,8 @@
 """Read published dictionaries (`np.save` of a dict) without executing what is pickled in them.
 
-A pickle is a program. This reader knows dict, list, tuple, str, bytes, numbers, NumPy arrays and
-NumPy scalars; a file that names anything else is refused. Arrays stay in the file until asked for:
-a dictionary of 20 GB costs its index.
+A pickle is a program. This reader supports dict, list, tuple, str, bytes, numbers, NumPy arrays and
+NumPy scalars; a file that names anything else is refused. Arrays stay in the file until they are
+loaded, so opening a dictionary of 20 GB takes only the memory of its index.
 
     read_dictionary(path)       everything in memory, for lists of clips
     open_dictionary(path)       arrays as StoredArray, for features
@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 from avcil.cache.errors import DictionaryRefused
 
 LEAVE_BYTES = 1024  # larger arrays stay in the file
-TEXT_BYTES = 1 << 20  # no id is longer: such a text is array data of an old protocol
+TEXT_BYTES = 1 << 20  # no id is longer; a longer text is array data in an old protocol
 AGAIN = (
-    "where you trust the file, save it again with a current NumPy, "
-    "`np.save(path, np.load(path, allow_pickle=True))`, in an environment that you can throw away"
+    "if you trust the file, save it again with a current NumPy, "
+    "`np.save(path, np.load(path, allow_pickle=True))`, in a disposable environment"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """An array that still lies in its file."""
+    """An array that was left in its file."""
 
     path: Path
     offset: int
@@ -48,7 +48,7 @@ class StoredArray:
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
-_INVALID = (  # what the unpickler and NumPy raise on a file that is damaged
+_INVALID = (  # what the unpickler and NumPy raise on a damaged file
     pickle.UnpicklingError,
     EOFError,
     struct.error,
@@ -65,7 +65,7 @@ def open_dictionary(path: Path) -> dict[Any, Any]:
     """Read a dictionary whose larger arrays are StoredArray.
 
     Raises:
-        DictionaryRefused: it is no dictionary, is damaged, or names code.
+        DictionaryRefused: it is not a dictionary, is damaged, or contains code.
     """
     try:
         with path.open("rb") as file:
@@ -80,7 +80,7 @@ def open_dictionary(path: Path) -> dict[Any, Any]:
 
 
 def read_dictionary(path: Path) -> dict[Any, Any]:
-    """Read a dictionary, arrays and all, into memory.
+    """Read a dictionary with all its arrays into memory.
 
     Raises:
         DictionaryRefused: see open_dictionary.
@@ -102,19 +102,17 @@ def _load(content: Any) -> Any:
 
 def _read_pickle(file: BinaryIO, path: Path) -> Any:
     version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _later_header
-    shape, _, dtype = header(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     if dtype.kind != "O" or shape != ():
         raise _refused(path, f"it holds an array of {dtype} {shape}, not a dictionary")
     return _Unpickler(file, path).load_array()
 
 
-def _later_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    return np.lib.format.read_array_header_2_0(file)
-
-
 def _refused(path: Path, why: str) -> DictionaryRefused:
-    return DictionaryRefused(f"{path} is not read: {why}; {AGAIN}")
+    return DictionaryRefused(f"{path} cannot be read safely: {why}; {AGAIN}")
 
 
 @dataclass(slots=True)
@@ -126,14 +124,14 @@ class _Span:
 
 
 class _DType:
-    """Stands for numpy.dtype while unpickling: numbers and texts only."""
+    """Replaces numpy.dtype while unpickling: numbers and texts only."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, name: str, *_: object) -> None:
         self.dtype = np.dtype(name)
         if self.dtype.kind not in "biufSUO":
-            raise ValueError(f"arrays of {name!r} are not known")
+            raise ValueError(f"arrays of {name!r} are not supported")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if self.dtype.kind != "O":
@@ -141,7 +139,7 @@ class _DType:
 
 
 class _Array:
-    """Stands for an array while unpickling; `value` is what it became."""
+    """Replaces an array while unpickling; `value` is its content."""
 
     __slots__ = ("value",)
 
@@ -181,12 +179,8 @@ def _latin(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _reconstruct(*_: object) -> _Array:
-    return _Array()
-
-
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
-    ("multiarray", "_reconstruct"): _reconstruct,
+    ("multiarray", "_reconstruct"): lambda *_: _Array(),
     ("multiarray", "scalar"): _scalar,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _DType,
@@ -196,7 +190,7 @@ _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
 class _Unpickler(pickle._Unpickler):
-    """The reader in Python, because that in C cannot leave bytes in the file."""
+    """The unpickler written in Python, because the one in C cannot leave bytes in the file."""
 
     read: Callable[[int], bytes]
     append: Callable[[object], None]
@@ -208,31 +202,31 @@ class _Unpickler(pickle._Unpickler):
         self._size = path.stat().st_size
 
     def load_array(self) -> Any:
-        """Return what the outermost array holds."""
-        return self._settled(self.load().value)
+        """Return the content of the outermost array."""
+        return self._resolved(self.load().value)
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Return a stand-in of ours; nothing is ever imported."""
+        """Return one of our replacements; nothing is ever imported."""
         place = "multiarray" if module in _ARRAY_MODULES else module
         if (place, name) not in _KNOWN:
-            raise _refused(self._path, f"it wants to run {module}.{name}")
+            raise _refused(self._path, f"it would run {module}.{name}")
         return _KNOWN[place, name]
 
     def persistent_load(self, pid: Any) -> Any:
         """Refuse references to things outside the file."""
         raise _refused(self._path, "it refers to another file")
 
-    def _settled(self, value: Any) -> Any:
-        """Replace the stand-ins by what they stand for."""
+    def _resolved(self, value: Any) -> Any:
+        """Put the values in place of `_Array` and `_Pending`."""
         if isinstance(value, _Array):
-            return self._settled(value.value)
+            return self._resolved(value.value)
         if isinstance(value, _Pending):
             span = value.span
             return StoredArray(self._path, span.offset, value.shape, value.dtype, value.fortran)
         if isinstance(value, dict):
-            return {key: self._settled(item) for key, item in value.items()}
+            return {key: self._resolved(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(self._settled(item) for item in value)
+            return type(value)(self._resolved(item) for item in value)
         return value
 
     def _load_bytes(self, width: int) -> None:

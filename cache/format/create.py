@@ -1,15 +1,16 @@
-"""Make an empty cache: every array at full size, the list of clips, and last the header."""
+"""Create an empty cache: all arrays at full size, the list of clips, and finally the header."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.codec import BytesBytesCodec
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -31,16 +32,16 @@ PER_SHARD = {
     "audio_length": ("int32", -1),
     "status": ("uint8", int(Status.WAITING)),
 }
-"""The small arrays, one chunk a shard: type and fill value."""
+"""The small arrays, one chunk per shard: data type and fill value."""
 LISTING = {"id": "uint8", "split": "uint8", "label": "int32"}
-"""The arrays that list the clips: type."""
+"""Data types of the arrays that list the clips."""
 SOFTWARE = ("avcil", "numpy", "zarr", "torch", "timm", "transformers", "av")
 
 
 def new_header(
     manifest: Manifest, encoding: Encoding, storage: Storage, shard_clips: int | None
 ) -> Header:
-    """Describe a cache that is to be made."""
+    """Return the header of a new cache."""
     if not len(manifest):
         raise ValueError("a cache needs at least one clip")
     if shard_clips is not None and shard_clips < 1:
@@ -69,9 +70,16 @@ def _software() -> Mapping[str, str]:
 
 
 def create(files: Files, header: Header, manifest: Manifest) -> None:
-    """Make the arrays, then the header: before it stands there is no cache."""
-    _clear(files)
-    _write_manifest(files.store, manifest)
+    """Create the arrays, then the header; until it is written, the cache does not exist."""
+    # A killed creation may have left arrays. The lock stays, as this process holds it.
+    for name in set(files.names("")) - {ROOT}:
+        files.delete(f"{name}/{ROOT}")
+        files.delete_folder(f"{name}/c")
+    splits = np.array([SPLITS.index(split) for split in manifest.splits], np.uint8)
+    labels = manifest.labels.astype(np.int32)
+    columns: tuple[NDArray[Any], ...] = (text_array(manifest.ids), splits, labels)
+    for name, column in zip(LISTING, columns, strict=True):
+        create_column(files.store, name, column.shape)[:] = column
     for specs in header.arrays.values():
         for spec in specs:
             create_tokens(files.store, header, spec)
@@ -80,34 +88,9 @@ def create(files: Files, header: Header, manifest: Manifest) -> None:
     files.write(ROOT, dump_header(header))
 
 
-def _clear(files: Files) -> None:
-    """Remove the arrays of a creation that was killed; the lock, which we hold, stays."""
-    for name in set(files.names("")) - {ROOT}:
-        files.delete(f"{name}/{ROOT}")
-        files.delete_folder(f"{name}/c")
-
-
-def _write_manifest(store: Store, manifest: Manifest) -> None:
-    splits = np.array([SPLITS.index(split) for split in manifest.splits], np.uint8)
-    labels = manifest.labels.astype(np.int32)
-    columns: tuple[NDArray[Any], ...] = (text_array(manifest.ids), splits, labels)
-    for name, column in zip(LISTING, columns, strict=True):
-        create_column(store, name, column.shape)[:] = column
-
-
 def create_column(store: Store, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
-    """Make one of the arrays that list the clips, in one chunk."""
-    return zarr.create_array(
-        store,
-        name=name,
-        shape=shape,
-        chunks=shape,
-        dtype=LISTING[name],
-        compressors=[Crc32cCodec()],
-        filters=None,
-        fill_value=0,
-        config={"write_empty_chunks": True},
-    )
+    """Create one of the arrays that list the clips, in one chunk."""
+    return _create(store, name, shape=shape, chunks=shape, dtype=LISTING[name], fill_value=0)
 
 
 def text_array(texts: tuple[str, ...]) -> NDArray[np.uint8]:
@@ -122,35 +105,39 @@ def text_array(texts: tuple[str, ...]) -> NDArray[np.uint8]:
 
 
 def create_tokens(store: Store, header: Header, spec: ArraySpec) -> None:
-    """Make one of the arrays of tokens, at full size and empty."""
-    compressors: list[Crc32cCodec | ZstdCodec] = [Crc32cCodec()]
-    if header.storage.compression == "zstd":
-        compressors.insert(0, ZstdCodec(level=ZSTD_LEVEL))
-    zarr.create_array(
+    """Create one of the arrays of tokens, at full size and empty."""
+    zstd = [ZstdCodec(level=ZSTD_LEVEL)] if header.storage.compression == "zstd" else []
+    _create(
         store,
-        name=spec.name,
+        spec.name,
+        compressors=[*zstd, Crc32cCodec()],
         shape=(header.clips, *spec.tail),
         chunks=(1, *spec.tail),
         shards=(header.shard_clips, *spec.tail),
         dtype=spec.dtype,
-        compressors=compressors,
-        filters=None,
         fill_value=spec.fill,
-        config={"write_empty_chunks": True},
     )
 
 
 def create_small(store: Store, header: Header, name: str) -> None:
-    """Make one of the arrays that have a number a clip."""
-    dtype, fill = PER_SHARD[name]
-    zarr.create_array(
+    """Create one of the arrays with one number per clip."""
+    shape, chunks, (dtype, fill) = (header.clips,), (header.shard_clips,), PER_SHARD[name]
+    _create(store, name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill)
+
+
+def _create(
+    store: Store,
+    name: str,
+    *,
+    compressors: Sequence[BytesBytesCodec] = (Crc32cCodec(),),
+    **options: Any,
+) -> zarr.Array[Any]:
+    """Create an array with checksums, in which every chunk is stored."""
+    return zarr.create_array(
         store,
         name=name,
-        shape=(header.clips,),
-        chunks=(header.shard_clips,),
-        dtype=dtype,
-        compressors=[Crc32cCodec()],
+        compressors=list(compressors),
         filters=None,
-        fill_value=fill,
         config={"write_empty_chunks": True},
+        **options,
     )

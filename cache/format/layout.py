@@ -59,7 +59,7 @@ class Header:
 
     @property
     def shards(self) -> int:
-        """Number of shards."""
+        """Return the number of shards."""
         return math.ceil(self.clips / self.shard_clips)
 
     def rows(self, shard: int) -> range:
@@ -162,7 +162,7 @@ _KINDS: dict[str, Any] = {
 
 
 def _check_values(described: Header | Encoding) -> None:
-    """Refuse values of another type than a field's; counts are positive, and nothing is NaN."""
+    """Refuse values that do not have the type of their field, counts below 1, and NaN."""
     for each in fields(described):
         value, kind = getattr(described, each.name), _KINDS.get(str(each.type))
         texts = value if isinstance(value, tuple) else ()

@@ -1,4 +1,4 @@
-"""Read what a cache says about itself: header, clips, records, array metadata.
+"""Read the metadata of a cache: header, list of clips, records, arrays.
 
 Shapes: N clips of the data set.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +36,7 @@ _CRC = {"name": "crc32c"}
 PLAIN_CODECS = ([{"name": "bytes"}, _CRC], [_BYTES, _CRC])  # int8 has no byte order
 
 UNOPENED = (ValueError, LookupError, TypeError, RuntimeError, FileNotFoundError)
-"""What Zarr raises where an array's metadata is gone or damaged."""
+"""What Zarr raises if an array's metadata is missing or damaged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +47,7 @@ class Rows:
     lengths: dict[Modality, NDArray[np.int64]]  # [N] each
     crc32c: dict[str, Checksums]  # [N] each, by array
     failures: dict[str, str]  # id -> reason
-    notes: dict[str, str]  # id -> what one must know about its tokens
+    notes: dict[str, str]  # id -> remark about its tokens
     error: dict[Modality, NDArray[np.float64]]  # [N, 2] each: see Record.error
 
 
@@ -81,36 +80,31 @@ def read_manifest(files: Files, header: Header) -> Manifest:
                 np.asarray(zarr.open_array(files.store, path=name, mode="r")[:])
                 for name in ("id", "split", "label")
             ]
-        manifest = _manifest(header, *arrays)
+        ids, splits, labels = arrays
+        manifest = Manifest(
+            dataset=header.dataset,
+            classes=header.classes,
+            ids=tuple(map(bytes.decode, ids.view(f"S{ids.shape[1]}")[:, 0].tolist())),
+            splits=tuple(map(SPLITS.__getitem__, splits.tolist())),
+            labels=labels.astype(np.int64),
+        )
     except (ValueError, LookupError, RuntimeError, FileNotFoundError) as error:
         raise _unlisted(files, str(error)) from error
     if len(manifest) != header.clips or manifest_digest(manifest) != header.manifest:
-        raise _unlisted(files, "it is not the one that the header describes")
+        raise _unlisted(files, "it does not match the header")
     return manifest
-
-
-def _manifest(
-    header: Header, ids: NDArray[Any], splits: NDArray[Any], labels: NDArray[Any]
-) -> Manifest:
-    return Manifest(
-        dataset=header.dataset,
-        classes=header.classes,
-        ids=tuple(map(bytes.decode, ids.view(f"S{ids.shape[1]}")[:, 0].tolist())),
-        splits=tuple(map(SPLITS.__getitem__, splits.tolist())),
-        labels=labels.astype(np.int64),
-    )
 
 
 def _unlisted(files: Files, what: str) -> CacheError:
     return ShardDamaged(
         f"the list of clips in {files.where} (arrays id, split, label) is damaged: {what}; "
-        "run `avcil cache verify --repair`; if that does not mend it, restore these three folders "
+        "run `avcil cache verify --repair`; if that does not help, restore these three folders "
         "from a copy, or extract again into another path"
     )
 
 
 def read_record(files: Files, header: Header, shard: int) -> Record | None:
-    """Read what a shard holds, or None where it is not written yet."""
+    """Read the record of a shard, or return None if the shard is not written yet."""
     raw = files.read(record_key(shard))
     return None if raw is None else parse_record(raw, header, shard, files.where)
 
@@ -125,8 +119,8 @@ def read_rows(files: Files, header: Header) -> Rows:
     shards = recorded_shards(files.names(RECORDS))
     if shards and shards[-1] >= header.shards:
         raise SchemaMismatch(
-            f"{files.where} has a record of shard {shards[-1]}, of {header.shards}: remove it with "
-            "`avcil cache verify --repair`"
+            f"{files.where} has a record of shard {shards[-1]}, but only {header.shards} shards: "
+            "remove it with `avcil cache verify --repair`"
         )
     contents = files.read_all([record_key(shard) for shard in shards])
     for shard, raw in zip(shards, contents, strict=True):
@@ -136,7 +130,7 @@ def read_rows(files: Files, header: Header) -> Rows:
 
 
 def empty_rows(header: Header) -> Rows:
-    """Return the rows of a cache in which nothing is written."""
+    """Return the rows of a cache that has no records yet."""
     count = header.clips
     names = [spec.name for specs in header.arrays.values() for spec in specs]
     return Rows(
@@ -150,7 +144,7 @@ def empty_rows(header: Header) -> Rows:
 
 
 def add_record(rows: Rows, header: Header, record: Record) -> None:
-    """Enter one shard's record."""
+    """Copy one shard's record into the rows."""
     span = header.rows(record.shard)
     part = slice(span.start, span.stop)
     rows.status[part] = record.status
@@ -165,16 +159,16 @@ def add_record(rows: Rows, header: Header, record: Record) -> None:
 
 
 def unfinished_shards(header: Header, rows: Rows) -> list[int]:
-    """Return the shards of which clips wait to be extracted, ascending."""
+    """Return the shards with clips that are still to be extracted, ascending."""
     waiting = np.isin(rows.status, (Status.WAITING, Status.REDO))
     return np.unique(np.flatnonzero(waiting) // header.shard_clips).tolist()
 
 
 def is_plain(files: Files, header: Header, spec: ArraySpec) -> bool:
-    """Tell whether an array's chunks lie uncompressed in shards, with checksums.
+    """Return whether an array's chunks are stored uncompressed in shards, with checksums.
 
     Raises:
-        SchemaMismatch: its metadata is not what the header promises.
+        SchemaMismatch: its metadata does not match the header.
     """
     raw = files.read(f"{spec.name}/{ROOT}")
     try:
@@ -190,7 +184,7 @@ def is_plain(files: Files, header: Header, spec: ArraySpec) -> bool:
     if found != ([header.clips, *spec.tail], spec.dtype, grid):
         raise SchemaMismatch(
             f"{files.where}/{spec.name} is {found[1]} {found[0]}, "
-            f"its header says {spec.dtype} {[header.clips, *spec.tail]}"
+            f"but its header says {spec.dtype} {[header.clips, *spec.tail]}"
         )
     plain = sharding.get("codecs") in PLAIN_CODECS and sharding.get("index_location") == "end"
     return bool(plain and sharding.get("chunk_shape") == [1, *spec.tail])

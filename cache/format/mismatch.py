@@ -1,4 +1,4 @@
-"""Say how a cache differs from what someone wants to write into it."""
+"""Refuse to write into a cache that was made for something else, and name the differences."""
 
 from __future__ import annotations
 
@@ -16,32 +16,27 @@ EXAMPLES = 3
 def check_same(
     where: str, found: Header, wanted: Header, shard_clips: int | None, storage: Storage | None
 ) -> None:
-    """Refuse another encoder, or another layout that was asked for.
+    """Refuse another encoder, or a layout that was requested and differs.
 
     Raises:
-        FingerprintMismatch, SchemaMismatch: naming what is in the cache and what was asked for.
+        FingerprintMismatch, SchemaMismatch: naming both the cache's and the requested values.
     """
-    _check_encoding(where, found.encoding, wanted.encoding)
+    if found.encoding != wanted.encoding:
+        raise FingerprintMismatch(
+            f"{where} was made with another encoder or other settings: "
+            f"{_differences(found.encoding, wanted.encoding)}; use those of the cache, or write to "
+            "another path with --cache"
+        )
     if shard_clips not in (None, found.shard_clips):
         raise SchemaMismatch(
             f"{where} has shards of {found.shard_clips} clips, not {shard_clips}: leave "
-            "shard_clips out to go on with it, or write to another path"
+            "shard_clips out to continue with it, or write to another path"
         )
     if storage not in (None, found.storage):
         raise SchemaMismatch(
-            f"{where} stores {_differences(found.storage, wanted.storage)}: ask for what it has, "
-            "or write to another path"
+            f"{where} stores {_differences(found.storage, wanted.storage)}: use the cache's "
+            "setting, or write to another path"
         )
-
-
-def _check_encoding(where: str, found: Encoding, wanted: Encoding) -> None:
-    if found == wanted:
-        return
-    raise FingerprintMismatch(
-        f"{where} was made with another encoder or other settings: "
-        f"{_differences(found, wanted)}; use those of the cache, or write to another path with "
-        "--cache"
-    )
 
 
 def _differences(found: Encoding | Storage, wanted: Encoding | Storage) -> str:
@@ -64,16 +59,16 @@ def check_same_clips(where: str, found: Manifest, wanted: Manifest) -> None:
     if not gone and not added and found.classes == wanted.classes:
         return
     parts = [
-        f"dataset {found.dataset!r} there, {wanted.dataset!r} now"
+        f"data set {found.dataset!r} in the cache, {wanted.dataset!r} now"
         if found.dataset != wanted.dataset
         else "",
-        _count(gone, "in the cache alone", wanted),
-        _count(added, "in the list alone", found),
+        _count(gone, "only in the cache", wanted),
+        _count(added, "only in the list", found),
         "the classes or their order differ" if found.classes != wanted.classes else "",
     ]
     raise ManifestMismatch(
         f"{where} was made for another list of clips: {'; '.join(filter(None, parts))}; extract "
-        "the new list to another path with --cache, or remove this cache to begin again"
+        "the new list to another path with --cache, or remove this cache to start over"
     )
 
 
@@ -93,4 +88,4 @@ def _count(rows: Iterable[tuple[str, str, str]], where: str, other: Manifest) ->
         for clip, split, name in ordered[:EXAMPLES]
     )
     more = ", ..." if len(ordered) > EXAMPLES else ""
-    return f"{len(ordered)} rows {where}: {named}{more}"
+    return f"{len(ordered)} {where}: {named}{more}"

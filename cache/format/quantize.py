@@ -1,8 +1,9 @@
-"""Numbers on disk: tokens -> stored arrays and back.
+"""Convert tokens to the arrays stored on disk, and back.
 
 float16 stores tokens as they are. int8 stores round(x / scale) with scale = max|x| / 127, where the
 maximum runs over 64 channels of one token (`group`) or over one channel of the whole clip
-(`channel`). A scale per token would lose 8e-3 to 3e-2, since a few heavy channels set it.
+(`channel`). A scale per token would have an error of 8e-3 to 3e-2, since a few large channels
+determine it.
 
 Shapes: T tokens of D channels; G groups of at most 64 channels.
 """
@@ -34,7 +35,7 @@ class ArraySpec:
     """Shape of one clip's chunk."""
     dtype: str
     fill: float
-    """What other Zarr readers see where nothing was written."""
+    """The value that other Zarr readers return where nothing was written."""
 
     @property
     def chunk_bytes(self) -> int:
@@ -54,33 +55,26 @@ def token_arrays(encoding: Encoding, storage: Storage) -> dict[Modality, tuple[A
 def _arrays(name: Modality, tail: tuple[int, int], storage: Storage) -> tuple[ArraySpec, ...]:
     if storage.numbers == "float16":
         return (ArraySpec(name, tail, "float16", math.nan),)
-    scales = (tail[0], _groups(tail[1])) if storage.scales == "group" else (1, tail[1])
+    scales = (tail[0], math.ceil(tail[1] / GROUP)) if storage.scales == "group" else (1, tail[1])
     return (
         ArraySpec(name, tail, "int8", 0),
         ArraySpec(f"{name}_scale", scales, "float32", math.nan),
     )
 
 
-def _groups(width: int) -> int:
-    return -(-width // GROUP)
-
-
 def encode(tokens: NDArray[np.floating], storage: Storage) -> tuple[NDArray[np.generic], ...]:
-    """Turn finite tokens [T, D] into the arrays that are stored for them."""
+    """Convert finite tokens [T, D] to the arrays that store them."""
     if storage.numbers == "float16":
         return (tokens.astype(np.float16),)
-    peaks = _peaks(np.abs(tokens).astype(np.float32), storage)
+    sizes = np.abs(tokens).astype(np.float32)
+    if storage.scales == "channel":
+        peaks = sizes.max(axis=0, keepdims=True)
+    else:
+        peaks = np.maximum.reduceat(sizes, np.arange(0, sizes.shape[1], GROUP), axis=1)
     scales = peaks / np.float32(INT8_MAX)
     steps = np.where(scales > 0, scales, 1)  # a group of zeros stays zeros
     values = np.rint(tokens / _spread(steps, tokens.shape[1], storage))
     return values.clip(-INT8_MAX, INT8_MAX).astype(np.int8), scales
-
-
-def _peaks(sizes: NDArray[np.float32], storage: Storage) -> NDArray[np.float32]:
-    if storage.scales == "channel":
-        return sizes.max(axis=0, keepdims=True)
-    starts = np.arange(0, sizes.shape[1], GROUP)
-    return np.maximum.reduceat(sizes, starts, axis=1)
 
 
 def _spread(scales: NDArray[np.float32], width: int, storage: Storage) -> NDArray[np.float32]:
@@ -93,7 +87,7 @@ def _spread(scales: NDArray[np.float32], width: int, storage: Storage) -> NDArra
 def decode(
     stored: tuple[NDArray[np.generic], ...], storage: Storage, out: NDArray[np.float16]
 ) -> None:
-    """Write the tokens that `stored` holds into `out`; both may have leading dimensions."""
+    """Decode stored arrays into `out`; both may have leading dimensions."""
     if storage.numbers == "float16":
         out[...] = stored[0]
         return

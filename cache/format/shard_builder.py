@@ -1,4 +1,4 @@
-"""One shard in memory, from tokens to the arrays and the record that are written.
+"""Build one shard in memory: its arrays and its record.
 
 Shapes: S clips of the shard; t, s tokens of a clip.
 """
@@ -54,7 +54,7 @@ class ShardBuilder:
         self._encode(position, "audio", tokens.audio)
 
     def _checked(self, clip: str, tokens: Tokens) -> Tokens | Failure:
-        """Refuse wrong shapes; tokens that float16 cannot hold are the clip's failure."""
+        """Refuse wrong shapes; turn tokens that overflow float16 into a failure."""
         for modality, array in zip(MODALITIES, (tokens.visual, tokens.audio), strict=True):
             most, width = self._specs[modality][0].tail
             if array.ndim != 2 or array.shape[1] != width or not 1 <= len(array) <= most:
@@ -131,14 +131,12 @@ class ShardBuilder:
                 for name, array in self._stored.items()
             },
             failures=self._failures,
-            error={modality: _short(sums) for modality, sums in self._error.items()},
+            error={  # four digits, to keep records small
+                modality: [[float(f"{value:.4g}") for value in pair] for pair in sums.tolist()]
+                for modality, sums in self._error.items()
+            },
             notes=self._notes,
         )
-
-
-def _short(sums: NDArray[np.float64]) -> list[list[float]]:
-    """Round to four digits, which keeps records small."""
-    return [[float(f"{value:.4g}") for value in pair] for pair in sums.tolist()]
 
 
 def _error(

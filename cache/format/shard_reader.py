@@ -1,11 +1,11 @@
-"""Positional reads of uncompressed shards: a clip's bytes go from the file into the result.
+"""Read uncompressed shards by position: each clip's bytes go directly into the result.
 
-A shard is the chunks of its clips one after the other, each followed by its CRC32C, and an index
-of (offset, bytes) pairs with a CRC32C of its own at the end. zarr-python reads this right but
-spends 5 to 8 s of CPU a GB; here one `preadv` takes several neighbours, each into its row of the
-result and its checksum into a side buffer (measurements: docs/cache.md).
+A shard consists of the chunks of its clips, each followed by its CRC32C, and at the end an index of
+(offset, bytes) pairs with its own CRC32C. zarr-python reads this correctly but takes 5 to 8 s of
+CPU time per GB; here one `preadv` reads several neighboring clips, each into its row of the result,
+and their checksums into a separate buffer (measurements: docs/cache.md).
 
-Shapes: B rows asked for; [T, D] one clip's chunk.
+Shapes: B requested rows; [T, D] one clip's chunk.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from avcil.cache.format.quantize import ArraySpec
 from avcil.cache.storage.local import readable
 
 CHECKSUM_BYTES = 4
-CALL_BYTES = 2 << 20  # a call's clips still lie in the CPU cache when they are checked
-CALL_CLIPS = 256  # two buffers a clip, and the kernel takes 1024
-JOB_BYTES = 64 << 20  # a shard: smaller jobs of one file upset the read-ahead of cold files
+CALL_BYTES = 2 << 20  # so that a call's clips are still in the CPU cache when they are checked
+CALL_CLIPS = 256  # two buffers per clip, and the kernel allows 1024
+JOB_BYTES = 64 << 20  # one shard: smaller jobs on one file disturb the read-ahead of cold files
 THREADS = 4
 OPEN_SHARDS = 64
 
@@ -89,7 +89,7 @@ class ShardReader:
         """Fill `out` [B, T, D], C-contiguous, with the clips of `rows` [B] in any order.
 
         Raises:
-            ShardMissing, ShardDamaged: naming the clip; the content of `out` is then undefined.
+            ShardMissing, ShardDamaged: a clip cannot be read; the content of `out` is undefined.
             CacheUnreadable: the file system refuses to read the file.
         """
         if not len(rows):
@@ -105,7 +105,7 @@ class ShardReader:
                     pass
 
     def _pieces(self, rows: NDArray[np.int64]) -> Iterator[Piece]:
-        """Cut the rows, in ascending order, by shard and into jobs of some size."""
+        """Split the rows, in ascending order, by shard and into jobs of at most JOB_BYTES."""
         order = np.argsort(rows, kind="stable")
         shards, inner = np.divmod(rows[order], self._header.shard_clips)
         most = max(1, JOB_BYTES // self._spec.chunk_bytes)
@@ -119,7 +119,7 @@ class ShardReader:
         shard, size = self._shard(piece), self._spec.chunk_bytes
         for i, position in enumerate(piece.inner):
             if shard.sizes[position] != size + CHECKSUM_BYTES:
-                raise self._damaged(piece, i, "its chunk is not there")
+                raise self._damaged(piece, i, "its chunk is missing")
         clips = [target[position] for position in piece.outer]
         stored = np.empty(len(clips), "<u4")
         ends = memoryview(cast("Any", stored.view(np.uint8)))
@@ -128,7 +128,7 @@ class ShardReader:
             self._check(piece, part, clips, stored)
 
     def _calls(self, shard: ShardFile, inner: Sequence[int]) -> Iterator[range]:
-        """Cut a piece into ranges of clips that lie side by side in the file."""
+        """Split a piece into ranges of clips that are contiguous in the file."""
         most = min(max(1, CALL_BYTES // self._spec.chunk_bytes), CALL_CLIPS)
         step = self._spec.chunk_bytes + CHECKSUM_BYTES
         first = 0
@@ -144,7 +144,7 @@ class ShardReader:
     def _read_call(
         self, shard: ShardFile, piece: Piece, part: range, clips: list[Bytes], ends: memoryview
     ) -> None:
-        """Read neighbours: each clip into its row of the result, its checksum beside."""
+        """Read contiguous clips into their rows of the result, and their checksums into `ends`."""
         buffers: list[Any] = []
         for i in part:
             buffers += (clips[i], ends[4 * i : 4 * i + 4])
@@ -157,7 +157,7 @@ class ShardReader:
     ) -> None:
         """Compare the clips with their checksums in the shard and in the record."""
         for i in part:
-            clips[i].flags.writeable = False  # google_crc32c takes nothing else; the view is ours
+            clips[i].flags.writeable = False  # google_crc32c accepts nothing else; the view is ours
             computed = google_crc32c.value(clips[i])
             if computed != stored[i]:
                 raise self._damaged(piece, i, "its checksum differs")
@@ -195,7 +195,7 @@ class ShardReader:
 def damage(
     where: str, clip: str, what: str, kind: type[ShardDamaged | ShardMissing] = ShardDamaged
 ) -> Damage:
-    """Return the error that says which clip is damaged, how, and the way out."""
+    """Return an error that names the clip, the damage and the remedy."""
     error = kind(
         f"{where}: {clip} cannot be read: {what}; run `avcil cache verify --repair`, "
         "then `avcil extract` again"
@@ -205,7 +205,7 @@ def damage(
 
 
 def _fill(fd: int, buffers: list[Any], offset: int, wanted: int) -> bool:
-    """Read until the buffers are full, which may take several calls; False at the file's end."""
+    """Fill the buffers, in several calls if needed; return False if the file ends first."""
     while count := os.preadv(fd, buffers, offset):
         if count == wanted:
             return True

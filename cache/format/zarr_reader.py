@@ -1,10 +1,10 @@
-"""Reads through zarr-python, for remote stores and compressed shards, in sorted runs.
+"""Read buckets and compressed shards through zarr-python, in sorted runs of rows.
 
-Only slices: index arrays, masks and `oindex` take 24 times the payload in memory on a sharded
-array. Zarr gives its fill value where a shard is missing, so every clip's checksum is compared with
-the record here too.
+Only slices are used: on a sharded array, index arrays, masks and `oindex` need 24 times the memory
+of their result. Zarr returns its fill value for a missing shard, so every clip's checksum is
+compared with the record here too.
 
-Shapes: B rows asked for; [T, D] one clip's chunk.
+Shapes: B requested rows; [T, D] one clip's chunk.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ZarrReader:
         """Fill `out` [B, T, D] with the clips of `rows` [B] in any order.
 
         Raises:
-            ShardDamaged: naming the clip; what `out` holds then is undefined.
+            ShardDamaged: a clip cannot be read; the content of `out` is undefined.
         """
         order = np.argsort(rows, kind="stable")
         for run in self._runs(rows[order]):
@@ -49,7 +49,7 @@ class ZarrReader:
                 out[i] = clips[rows[i] - first]
 
     def _runs(self, ordered: NDArray[np.int64]) -> Iterator[slice]:
-        """Cut ascending rows into runs without gaps, of some size."""
+        """Split ascending rows into runs without gaps of at most RUN_BYTES."""
         most = max(1, RUN_BYTES // self._spec.chunk_bytes)
         first = 0
         for i in range(1, len(ordered) + 1):

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 
+LOCK = "status/lock"
+
+
 def is_url(path: Path | str) -> bool:
     """Return whether a path is a URL such as s3://bucket/features.zarr."""
     return "://" in str(path)
@@ -79,6 +82,3 @@ class Files(ABC):
     @abstractmethod
     def size_bytes(self) -> int:
         """Return the size of all files."""
-
-
-LOCK = "status/lock"

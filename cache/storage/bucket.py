@@ -1,7 +1,7 @@
 """A cache in a bucket of S3, Google Cloud Storage or a similar service, through obstore.
 
 Objects are replaced atomically, so a shard needs no temporary name. zarr-python uses the same
-client, and every network error becomes one line.
+client, and every network error becomes a message of one line.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class BucketFiles(Files):
     def __init__(self, url: str, *, write: bool) -> None:
         self.where = url.rstrip("/")
         self.folder = None
-        _probe(self.where)
+        with one_line(self.where):  # check that the bucket exists and can be accessed
+            obstore.list_with_delimiter(_open(self.where, PROBE_RETRIES))
         self._bucket = _open(self.where)
         self.store = _OneLine(self.where, ObjectStore(self._bucket, read_only=not write))
 
@@ -179,12 +180,6 @@ def _open(url: str, retries: int = RETRIES) -> Bucket:
     )
 
 
-def _probe(url: str) -> None:
-    """Check that the bucket exists and can be accessed."""
-    with one_line(url):
-        obstore.list_with_delimiter(_open(url, PROBE_RETRIES))
-
-
 @contextmanager
 def one_line(url: str) -> Iterator[None]:
     """Turn an error of the client into StoreUnreachable."""
@@ -203,23 +198,24 @@ CAUSES = (
     ("NoSuchBucket", "there is no such bucket: create it, or correct the URL"),
     ("bucket does not exist", "there is no such bucket: create it, or correct the URL"),
     (
-        "/latest/api/token",  # the machine's role, the last source of credentials that is tried
+        "/latest/api/token",  # the role of a cloud machine, which the client tries last
         "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (docs/cache.md)",
     ),
-    ("Missing AccessKeyId", "half of the credentials is missing: set AWS_ACCESS_KEY_ID"),
-    ("Missing SecretAccessKey", "half of the credentials is missing: set AWS_SECRET_ACCESS_KEY"),
+    ("Missing AccessKeyId", "the credentials are incomplete: set AWS_ACCESS_KEY_ID"),
+    ("Missing SecretAccessKey", "the credentials are incomplete: set AWS_SECRET_ACCESS_KEY"),
     ("token request", "no credentials: set GOOGLE_APPLICATION_CREDENTIALS (docs/cache.md)"),
-    ("InvalidAccessKeyId", "the access key is unknown there: check AWS_ACCESS_KEY_ID"),
+    ("InvalidAccessKeyId", "the server does not know the access key: check AWS_ACCESS_KEY_ID"),
     ("SignatureDoesNotMatch", "the secret key is wrong: check AWS_SECRET_ACCESS_KEY"),
     ("without LOCATION", "the bucket is in another region: set AWS_REGION"),
     ("401 Unauthorized", "access is denied: check the credentials and their rights"),
     ("403 Forbidden", "access is denied: check the credentials and their rights"),
     (
         "error sending request",
-        "no answer: check the network and AWS_ENDPOINT_URL, then run the same command again",
+        "the server does not respond: check the network and AWS_ENDPOINT_URL, then run the same "
+        "command again",
     ),
 )
-"""Parts of the client's messages and their meanings; the first match counts."""
+"""Parts of the client's messages and what they mean; the first match applies."""
 
 
 def _cause(url: str, text: str) -> str:

@@ -32,7 +32,7 @@ RENEWAL_S = 30.0
 
 
 class NoLease:
-    """Stands for a lease in a store without conditional PUTs; excludes nobody."""
+    """Replaces the lease in a store without conditional PUTs; excludes nobody."""
 
     def check(self) -> None:
         """Do nothing."""
@@ -73,7 +73,7 @@ class Lease:
         return lease
 
     def _take_over(self) -> None:
-        """Take a lease that is free or has expired, unless another process is faster."""
+        """Take a lease that is free or has expired, unless another process takes it first."""
         found = obstore.get(self._bucket, self._key)
         content = bytes(found.bytes())
         if content == self._content:  # our own, written by a request whose response was lost
@@ -104,11 +104,11 @@ class Lease:
                 try:
                     self._put({"e_tag": self._mark or ""}, self._content)
                 except (PreconditionError, FileNotFoundError):
-                    self._look_again()
+                    self._check_owner()
             if self._lost:
                 return
 
-    def _look_again(self) -> None:
+    def _check_owner(self) -> None:
         """Find out whether the lease is still ours, as when the response to a renewal was lost."""
         try:
             found = obstore.get(self._bucket, self._key)

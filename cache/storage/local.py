@@ -148,11 +148,7 @@ def _unless_absent(path: str) -> Iterator[None]:
 
 
 _FOLDER = "choose a folder that you may write to, with --cache"
-
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 _ELSEWHERE = (
     errno.EACCES,
     errno.EPERM,

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from avcil.extract.encoders.base import Resizing
 from avcil.extract.errors import MediaError
 
+DISPLAYMATRIX = Type.DISPLAYMATRIX
+
 
 class Images:
     """Frames of one size in one array, filled as they are decoded."""
@@ -59,15 +61,13 @@ class Images:
         return self._array[: self._count]
 
 
-def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
+def upright(frame: Any) -> NDArray[np.uint8]:
     """Return [H, W, 3] RGB as a player shows it: turned and mirrored as the file says."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    side_data: Any = frame.side_data  # a mapping by its annotations, a sequence by what it does
-    matrix = next((data for data in side_data if data.type == Type.DISPLAYMATRIX), None)
-    if matrix is None:
+    if DISPLAYMATRIX not in frame.side_data:
         return image
     # A point (x, y) is shown at (a x + c y, b x + d y); of other angles, the nearest right one.
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    a, b, _, c, d = np.frombuffer(frame.side_data[DISPLAYMATRIX], np.int32)[:5].tolist()
     across, down = (a, d) if abs(a) >= abs(b) else (c, b)
     if abs(a) < abs(b):
         image = image.transpose(1, 0, 2)

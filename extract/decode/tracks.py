@@ -112,7 +112,7 @@ class Track:
             else:
                 yield from frames
 
-    def _packets(self) -> Iterator[av.Packet[Any]]:
+    def _packets(self) -> Iterator[Any]:
         try:
             for packet in self._container.demux(self._streams):
                 if self._clock:
@@ -137,7 +137,7 @@ class _Clock:
     _ahead_s: Fraction = Fraction(0)
     _expected_s: dict[int, Fraction] = field(default_factory=dict)
 
-    def place(self, packet: av.Packet[Any]) -> None:
+    def place(self, packet: Any) -> None:
         """Change a packet's times to those of the first recording's clock."""
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is None:

@@ -93,8 +93,8 @@ class Config:
         for name in ("tasks", "epochs", "batch_size", "exemplar_batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "weight_decay", "memory", "warmup"):
-            if getattr(self, name) < 0:
+        for name in ("learning_rate", "weight_decay", "memory", "warmup", "seed", "order_seed"):
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative: {getattr(self, name)}")
         if self.few_shot is not None and self.few_shot < 1:
             raise ConfigError(f"few_shot must be at least 1, not {self.few_shot}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -113,7 +114,8 @@ def _protocol(request: Request, subject: Subject) -> list[dict[str, Any]]:
     """Return what a benchmark fixes for all and for the method; elsewhere, a usual choice."""
     card = cards().get(subject.dataset)
     if card is None:
-        return [{"tasks": min(5, subject.classes), "memory": subject.training_clips // 20}]
+        memory = max(subject.training_clips // 20, subject.classes)
+        return [{"tasks": min(5, subject.classes), "memory": memory}]
     return _for_method(card.protocol, request.method)
 
 
@@ -175,6 +177,7 @@ def _checked_terms(losses: Mapping[str, object], known: set[str], method: str) -
                 f"method {method!r} has no loss term {term!r}; "
                 f"its terms are {', '.join(sorted(known)) or 'none: it is in closed form'}"
             )
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not math.isfinite(float(str(weight))):
             raise ConfigError(f"losses.{term} takes a number, not {weight!r}")
     return {term: float(str(weight)) for term, weight in losses.items()}

@@ -1,4 +1,4 @@
-"""The clips of a task, and the order in which batches take them.
+"""The clips of a task, and how batches are drawn from them.
 
 Shapes: N clips of a set, B of a batch, Tv and Ta tokens.
 """
@@ -26,7 +26,7 @@ more time as well; with fewer, a GPU would wait for Python."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenSet:
-    """N clips, with their tokens at any location."""
+    """N clips, whose tokens may be kept at any location."""
 
     source: TokenSource
     visual_lengths: Tensor  # [N] on the training device, like those below

@@ -113,7 +113,11 @@ class PrefetchedTokens(TokenSource):
         most = max(map(len, plan), default=0)
         visual, audio = (torch.Size((most, *shape)) for shape in self.shapes)
         buffers = [_Buffer(visual, audio, self.device) for _ in range(min(AHEAD, len(plan)))]
-        copies = _copying_stream(self.device) if self.device.type == "cuda" else None
+        copies = None
+        if self.device.type == "cuda":
+            # PyTorch gives out 32 streams of each priority in turn. A graph is recorded on one of
+            # normal priority; copies on the same stream would be recorded too.
+            copies = torch.cuda.Stream(self.device, priority=-1)
         pending: deque[tuple[_Buffer, Future[Pair]]] = deque()
         pool = ThreadPoolExecutor(1, "tokens")
         try:
@@ -150,15 +154,6 @@ class PrefetchedTokens(TokenSource):
             for each in pair:
                 each.record_stream(current)
         return pair
-
-
-def _copying_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return a stream of high priority for copies.
-
-    PyTorch gives out 32 streams of each priority in turn. A graph is recorded on one of normal
-    priority; copies on the same stream would be recorded too.
-    """
-    return torch.cuda.Stream(device, priority=-1)
 
 
 class HostTokens(PrefetchedTokens):

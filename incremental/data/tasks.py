@@ -5,14 +5,17 @@ A label is the index of a class in the cache, a position its index in the learni
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from avcil.cache.names import code_points
 from avcil.incremental.errors import ConfigError
+from avcil.runtime.files import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,11 @@ def split_tasks(classes: int, tasks: int, first_task: int | None = None) -> list
             + (f" with {first_task} classes in the first" if first_task is not None else "")
             + f": choose tasks between 1 and {classes}"
         )
+    if tasks == 1 and first != classes:
+        raise ConfigError(
+            f"a single task learns all {classes} classes: a first task of {first_task} needs more "
+            "tasks, or no first_task"
+        )
     starts = [0, *(first + size * i for i in range(tasks - 1))]
     blocks = [range(a, b) for a, b in zip(starts, [*starts[1:], classes], strict=True)]
     return [Task(i, block, tuple(blocks[:i])) for i, block in enumerate(blocks)]
@@ -80,13 +88,22 @@ def class_order(
     if names is None:
         return np.arange(len(classes))
     missing, surplus = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
-    if missing or surplus or len(names) != len(classes):
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if missing or surplus or twice:
+        problems = {"missing": missing, "unknown": surplus, "named more than once": twice}
+        every = {*classes, *names}
         raise ConfigError(
             f"the class order must name each of the {len(classes)} classes once; "
-            f"missing: {missing[:5]}, unknown: {surplus[:5]}, names given: {len(names)}"
+            + ", ".join(f"{what}: {_spelled(found, every)}" for what, found in problems.items())
         )
     labels = {name: label for label, name in enumerate(classes)}
     return np.array([labels[name] for name in names], dtype=np.int64)
+
+
+def _spelled(names: Sequence[str], others: Collection[str]) -> str:
+    """Return the first names, by code points too where another name looks the same."""
+    shown = ", ".join(f"{name!r}{code_points(name, others)}" for name in names[:5])
+    return f"[{shown}{', ...' if len(names) > 5 else ''}]"
 
 
 def read_class_order(path: Path) -> list[str]:
@@ -96,7 +113,9 @@ def read_class_order(path: Path) -> list[str]:
         ConfigError: the file cannot be read.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise ConfigError(f"cannot read the class order {path}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ConfigError(f"cannot read the class order {path}: {error}") from error
     return [line.strip() for line in lines if line.strip()]

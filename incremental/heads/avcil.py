@@ -16,7 +16,7 @@ from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions
 from avcil.incremental.heads.layers import masked_mean
 
 NEVER = -1e9
-"""A score that softmax turns into zero; unlike -inf, also if every frame is padding."""
+"""A score that softmax turns into zero; with -inf, a clip of padding alone would give NaN."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class AVCILHead(Head):
     options = AVCILOptions
 
     def __init__(self, options: AVCILOptions, encoding: Encoding) -> None:
-        """Build the head for the tokens of an encoding; its visual ones are J * S."""
+        """Build the head for the tokens of an encoding, J * S of them visual."""
         super().__init__()
         self.width, self.tokens_per_frame = options.width, encoding.tokens_per_frame
         visual, audio = encoding.visual_width, encoding.audio_width
@@ -46,7 +46,9 @@ class AVCILHead(Head):
         """Fuse the tokens of each clip."""
         sound = masked_mean(batch.audio, batch.audio_mask)
         frames = batch.visual.unflatten(1, (-1, self.tokens_per_frame))  # [B, J, S, Dv]
-        padding = _padding(batch.visual_mask, self.tokens_per_frame)
+        padding = None  # [B, J], True at frames without a real token
+        if batch.visual_mask is not None:
+            padding = ~batch.visual_mask.unflatten(1, (-1, self.tokens_per_frame)).any(2)
         spatial, temporal = self._attend(frames, sound, padding)
         seen = ((spatial.exp() * frames).sum(2) * temporal.exp()).sum(1)
         audio, visual = self.audio_projection(sound).relu(), self.visual_projection(seen).relu()
@@ -74,8 +76,3 @@ class AVCILHead(Head):
         if padding is not None:
             scores = scores.masked_fill(padding[:, :, None], NEVER)
         return spatial, scores.log_softmax(1)
-
-
-def _padding(mask: Tensor | None, tokens_per_frame: int) -> Tensor | None:
-    """Return [B, J], True at frames without a real token; None where no clip is padded."""
-    return None if mask is None else ~mask.unflatten(1, (-1, tokens_per_frame)).any(2)

@@ -68,7 +68,7 @@ class HeadOptions:
     standard deviation of each channel over the training clips of the first task."""
     dropout: float = 0.0
     classifier: Literal["linear", "cosine", "proxy"] = "linear"
-    """For methods without a classifier of their own."""
+    """Ignored by methods that have a classifier of their own."""
 
 
 class Head(nn.Module, ABC):

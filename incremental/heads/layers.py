@@ -40,7 +40,7 @@ class AttentionOptions(HeadOptions):
 
 
 class InputNorm(nn.Module):
-    """Scale tokens before projection, as `HeadOptions.input_norm` says."""
+    """Scale tokens before projection, as specified by `HeadOptions.input_norm`."""
 
     mean: Tensor
     deviation: Tensor

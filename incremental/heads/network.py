@@ -30,7 +30,7 @@ def head_options(name: str, values: Mapping[str, object]) -> HeadOptions:
 
 
 class Notes(nn.Module):
-    """Tensors that a method keeps of the tasks so far, saved with the weights."""
+    """Tensors that a method keeps from finished tasks, saved with the weights."""
 
     def keep(self, notes: Mapping[str, Tensor]) -> None:
         """Add notes, or replace those of the same name."""
@@ -42,7 +42,7 @@ class Notes(nn.Module):
         return dict(self.named_buffers())
 
     def _load_from_state_dict(self, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Take whatever notes were saved, of any name and shape."""
+        """Load all saved notes, whatever their names and shapes."""
         self.keep({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         super()._load_from_state_dict(state, prefix, *rest)
 
@@ -76,7 +76,7 @@ class Network(nn.Module):
 
         Args:
             batch: the clips.
-            tokens_from: give `Encoded.tokens` of this clip and those behind it; None for none.
+            tokens_from: return `Encoded.tokens` for this clip and later ones; None for no clip.
         """
         first = len(batch.visual) if tokens_from is None else tokens_from
         if self.autocast is None:
@@ -95,6 +95,6 @@ class Network(nn.Module):
         return replace(batch, visual=visual, audio=audio)
 
     def forward(self, batch: Batch, tokens_from: int | None = None) -> Outputs:
-        """Run the whole network; `tokens_from` as `encode` takes it."""
+        """Run the whole network; for `tokens_from`, see `encode`."""
         encoded = self.encode(batch, tokens_from)
         return Outputs(self.classifier(encoded.features), encoded, self.notes.all())

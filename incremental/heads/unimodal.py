@@ -21,10 +21,7 @@ from avcil.incremental.heads.layers import (
 
 
 class UnimodalHead(Head):
-    """Tokens of one modality through projection, self-attention and pooling.
-
-    The base of the heads below, which name the modality.
-    """
+    """Projection, self-attention and pooling of one modality; subclasses name it."""
 
     options = AttentionOptions
     modality: ClassVar[Literal["visual", "audio"]]

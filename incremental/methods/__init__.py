@@ -37,10 +37,11 @@ METHODS: Registry[type[Method]] = Registry(
 
 
 def method_class(name: str) -> type[Method]:
-    """Return a method by name.
+    """Return the class of a method.
 
     Raises:
-        ConfigError: there is none, and the text lists the valid names; or its plug-in is broken.
+        ConfigError: the name is unknown, and the message lists the valid ones; or its plug-in is
+            broken.
     """
     if name not in METHODS:
         raise ConfigError(
@@ -56,5 +57,5 @@ def method_class(name: str) -> type[Method]:
 
 
 def make_method(name: str, values: Mapping[str, object]) -> Method:
-    """Return a method with its hyper-parameters, checked."""
+    """Check hyper-parameters and return the method with them."""
     return build_options(method_class(name), values, f"method {name!r}")

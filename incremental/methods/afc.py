@@ -1,4 +1,4 @@
-"""AFC: distil each layer as much as the old classes depend on it.
+"""AFC: distil each layer in proportion to how much the old classes depend on it.
 
 Source: Kang et al., Class-Incremental Learning by Knowledge Distillation with Adaptive Feature
 Consolidation, CVPR 2022; the audio-visual form follows Pian et al., AV-CIL, ICCV 2023.
@@ -40,7 +40,7 @@ class AFC(Method):
         return ProxyClassifier(width, self.proxies, self.margin)
 
     def before_task(self, network: Network, clips: Iterator[Batch], task: Task) -> None:
-        """Set the proxies of new classes on their clips; in the first task they are random."""
+        """Initialize the proxies of new classes from their clips; in the first task, at random."""
         if task.earlier:
             assert isinstance(network.classifier, ProxyClassifier)
             batches = [(network.encode(batch).features, batch.labels) for batch in clips]
@@ -48,13 +48,13 @@ class AFC(Method):
             network.classifier.imprint([features[labels == position] for position in task.new])
 
     def reads(self) -> Reads:
-        """Name the layers."""
+        """Request the pooled layers of all clips."""
         return {"layers": "all"}
 
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
-        """Return NCA loss and discrepancy, which weighs more with every task."""
+        """Return the NCA loss and the discrepancy, whose weight grows with every task."""
         terms = {"nca": neighbourhood_loss(new.logits, batch.labels)}
         if old is not None:
             layers = zip(pooled_layers(new.encoded), pooled_layers(old.encoded), strict=True)

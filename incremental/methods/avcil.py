@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.data.tasks import Task
-from avcil.incremental.heads.base import Batch, Encoded, Outputs
+from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.methods.base import Method, Reads
 from avcil.incremental.methods.losses import (
     attention_distillation,
@@ -26,7 +26,7 @@ from avcil.incremental.methods.losses import (
 
 @dataclass(frozen=True, kw_only=True)
 class AVCIL(Method):
-    """The published losses. Terms that a head has nothing for, such as attention, are left out."""
+    """The published losses. Terms whose inputs a head lacks, such as attention, are left out."""
 
     temperature: float = 2.0
     contrast_temperature: float = 0.05
@@ -41,19 +41,21 @@ class AVCIL(Method):
     )
 
     def reads(self) -> Reads:
-        """Name the logits, and the attention on exemplars."""
+        """Request the logits of all clips and the attention on exemplars."""
         return {"logits": "all", "attention": "exemplars"}
 
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
-        """Return cross-entropy; from the second task on all terms."""
+        """Return the cross-entropy, and from the second task on all terms."""
         terms = {"ce": separated_cross_entropy(new.logits, batch, task)}
         if old is None:
             return terms
         terms["kd"] = task_distillation(new.logits, old.logits, task.earlier, self.temperature)
-        if {"audio", "visual"} <= new.encoded.streams.keys():
-            scores = self._similarity(new.encoded)
+        streams = new.encoded.streams
+        if {"audio", "visual"} <= streams.keys():
+            audio, visual = (functional.normalize(streams[name]) for name in ("audio", "visual"))
+            scores = audio @ visual.T / self.contrast_temperature
             terms["instance"] = instance_contrast(scores)
             terms["class"] = class_contrast(
                 scores, batch.labels, per_anchor=self.class_contrast_per_anchor
@@ -64,8 +66,3 @@ class AVCIL(Method):
                 before = old.encoded.attention[name][-len(now) :]
                 terms[name] = attention_distillation(now, before)
         return terms
-
-    def _similarity(self, encoded: Encoded) -> Tensor:
-        """Return cosines over the temperature, audio by video, [B, B]."""
-        heard, seen = (functional.normalize(encoded.streams[name]) for name in ("audio", "visual"))
-        return heard @ seen.T / self.contrast_temperature

@@ -1,4 +1,4 @@
-"""What a method adds to the one training loop."""
+"""The interface between a method and the training loop."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from avcil.incremental.heads.network import Network
 Selection = Literal["random", "herding"]
 
 Reads = Mapping[str, Literal["all", "exemplars"]]
-"""Outputs of the previous task's network, of `logits`, `features`, `tokens`, `layers` and
-`attention`, and of which clips of a batch."""
+"""Requested outputs of the previous task's network (`logits`, `features`, `tokens`, `layers`,
+`attention`), and for which clips of a batch."""
 
 
 class Method(ABC):
@@ -31,12 +31,12 @@ class Method(ABC):
     """
 
     title: ClassVar[str] = ""
-    """Its name in tables; empty for the name by which it is chosen."""
+    """Name in tables; if empty, the name by which the method is chosen."""
     upper_bound: ClassVar[bool] = False
-    """Whether it sees what no competitor may: tables show it, but do not rank it."""
+    """Whether it trains on clips that other methods may not see; tables show it without a rank."""
     head: ClassVar[Mapping[str, object]] = MappingProxyType({})
-    """Settings of the head that it is made for, such as `name`; they win over a recipe's defaults.
-    Empty for the recipe's head."""
+    """Settings of the head that the method is designed for, such as `name`; they override those of
+    the recipe. If empty, the head of the recipe is used."""
     replay: ClassVar[Replay] = Replay.NONE
     selection: ClassVar[Selection] = "random"
     """How exemplars are chosen."""
@@ -44,7 +44,7 @@ class Method(ABC):
     """Default weight of each named loss term; `--set losses.NAME=WEIGHT` changes one. A method
     without terms is in closed form: nothing is trained, and `after_task` does everything."""
     nearest_mean: ClassVar[bool] = False
-    """Whether a clip goes to the class whose exemplars' mean is nearest to it, instead of to the
+    """Whether to predict the class whose exemplars' mean is nearest, instead of the one with the
     largest logit."""
 
     def classifier(self, width: int) -> Classifier | None:

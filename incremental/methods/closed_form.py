@@ -1,4 +1,4 @@
-"""What methods in closed form have in common."""
+"""The base class of methods in closed form: nothing is trained by gradient descent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
 from avcil.incremental.data.tasks import Task
@@ -16,7 +17,7 @@ from avcil.incremental.methods.base import Method
 
 
 class ClosedForm(Method):
-    """Sums over the clips of each task and solves for the classifier; nothing is trained."""
+    """Accumulates sums over the clips of each task and solves for the classifier."""
 
     head = MappingProxyType({"name": "mean", "input_norm": "layernorm"})
     terms = MappingProxyType({})
@@ -37,7 +38,10 @@ class ClosedForm(Method):
         """Add the clips of the task and solve again."""
         classifier = network.classifier
         assert isinstance(classifier, MomentClassifier)
-        for batch in clips:
-            classifier.absorb(network.encode(batch).features.detach(), batch.labels)
+        parts = [(network.encode(batch).features.detach(), batch.labels) for batch in clips]
+        for features, labels in parts:
+            classifier.absorb(features, labels)
+        all_features, all_labels = zip(*parts, strict=True)
+        classifier.tune(torch.cat(all_features), torch.cat(all_labels))
         classifier.solve()
         return {}

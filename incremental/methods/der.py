@@ -1,7 +1,7 @@
 """Dark experience replay, the variant with labels (DER++).
 
-The published method keeps each exemplar's logits from the moment it was stored. Here the frozen
-network of the previous task gives them: the same in the second task, renewed in later ones.
+The published method stores each exemplar's logits with the exemplar. Here the frozen network of the
+previous task computes them: they are the same in the second task and updated in later ones.
 
 Source: Buzzega et al., Dark Experience for General Continual Learning, NeurIPS 2020, equation 6.
 """
@@ -22,20 +22,20 @@ from avcil.incremental.methods.base import Method, Reads
 
 @dataclass(frozen=True, kw_only=True)
 class DER(Method):
-    """Cross-entropy on new clips and on exemplars, and the exemplars' old logits matched."""
+    """Cross-entropy on new clips and on exemplars, and distance to the exemplars' old logits."""
 
     title = "DER++"
     replay = Replay.PAIRED
     terms = MappingProxyType({"ce": 1.0, "replay": 0.5, "logits": 0.5})
 
     def reads(self) -> Reads:
-        """Name the logits of exemplars."""
+        """Request the logits of exemplars."""
         return {"logits": "exemplars"}
 
     def loss(
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
-        """Return the terms; the two on exemplars from the second task on."""
+        """Return the cross-entropy, and from the second task on the two terms on exemplars."""
         fresh, kept = slice(batch.current), slice(batch.current, None)
         terms = {"ce": functional.cross_entropy(new.logits[fresh], batch.labels[fresh])}
         if old is not None and batch.current < len(batch.labels):

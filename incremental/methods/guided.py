@@ -32,7 +32,7 @@ class Guided(Method):
 
     temperature: float = 2.0
     cross_entropy: Literal["separated", "own-task", "joint"] = "separated"
-    """Which classes share a softmax: the new ones, and the old ones; those of each task; or all."""
+    """Which classes share a softmax: new ones and old ones apart, those of each task, or all."""
     feature: FeatureDistance = "tokens"
     """How features are compared: mean squared error of tokens or of their mean, mean cosine
     distance of tokens, or smooth L1 of tokens."""
@@ -44,7 +44,7 @@ class Guided(Method):
     terms = MappingProxyType({"ce": 1.0, "feature": 1.0, "kd": 1.0})
 
     def reads(self) -> Reads:
-        """Name the logits, and the features as they are compared."""
+        """Request the logits, and the features in the form in which they are compared."""
         compared = "features" if self.feature == "pooled" else "tokens"
         return {"logits": "all", compared: self.feature_of}
 

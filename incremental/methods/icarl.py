@@ -1,4 +1,4 @@
-"""iCaRL: herded exemplars, and each old class's probability distilled on its own.
+"""iCaRL: herded exemplars, and a separate distillation of each old class's probability.
 
 Source: Rebuffi et al., iCaRL, CVPR 2017; the audio-visual form follows Pian et al., AV-CIL,
 ICCV 2023, whose iCaRL-FC and iCaRL-NME differ only in how they classify.
@@ -31,7 +31,7 @@ class ICaRL(Method):
     terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
 
     def reads(self) -> Reads:
-        """Name the logits."""
+        """Request the logits of all clips."""
         return {"logits": "all"}
 
     def loss(

@@ -19,7 +19,7 @@ FeatureDistance = Literal["tokens", "pooled", "cosine", "smooth-l1"]
 
 
 def widen(values: Tensor) -> Tensor:
-    """Return what a network gives under autocast in float32; anything else as it is."""
+    """Convert bfloat16, which networks return under autocast, to float32; keep other types."""
     return values.float() if values.dtype is torch.bfloat16 else values
 
 
@@ -114,8 +114,8 @@ def sigmoid_distillation(new: Tensor, old: Tensor, *, sigmoid_twice: bool = Fals
     Args:
         new: [B, C] logits of the network in training.
         old: [B, Co] logits of the frozen network.
-        sigmoid_twice: take the new probability to be sigmoid(sigmoid(z)), as AV-CIL's released code
-            does, where its loss applies a second one to probabilities.
+        sigmoid_twice: compute new probabilities as sigmoid(sigmoid(z)), as AV-CIL's released code
+            does, whose loss applies a sigmoid to probabilities.
 
     Source: Rebuffi et al., iCaRL, CVPR 2017, algorithm 3.
     """
@@ -126,7 +126,7 @@ def sigmoid_distillation(new: Tensor, old: Tensor, *, sigmoid_twice: bool = Fals
 
 
 def neighbourhood_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """NCA loss -u_y + log(1 + sum of e^{u_c} over other classes c), u = logits less their maximum.
+    """NCA loss -u_y + log(1 + sum of e^{u_c} over other classes c), u = logits minus their maximum.
 
     Source: Douillard et al., PODNet, ECCV 2020, equation 5; Kang et al., AFC, CVPR 2022.
     """
@@ -151,7 +151,7 @@ def attention_distillation(new: Tensor, old: Tensor) -> Tensor:
 
 
 def instance_contrast(similarity: Tensor) -> Tensor:
-    """Ask of each clip's audio which video is its own; similarity [B, B], audio by video.
+    """Cross-entropy of finding the video of each clip's audio; similarity [B, B], audio by video.
 
     Source: Pian et al., AV-CIL, ICCV 2023, section 4.2.
     """
@@ -159,10 +159,10 @@ def instance_contrast(similarity: Tensor) -> Tensor:
 
 
 def class_contrast(similarity: Tensor, labels: Tensor, *, per_anchor: bool = False) -> Tensor:
-    """Ask of each clip's audio which videos are of its class; similarity [B, B], audio by video.
+    """Cross-entropy of finding the videos of the class of each clip's audio.
 
     Args:
-        similarity: scores of each audio with each video, temperature applied.
+        similarity: [B, B] scores of each audio with each video, divided by the temperature.
         labels: [B] classes.
         per_anchor: mean over each clip's partners, then over clips: equation 7 as printed. Without
             it the sum over all pairs is divided by B^2, as the released code does.

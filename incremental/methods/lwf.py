@@ -26,7 +26,7 @@ class LwF(Method):
     terms = MappingProxyType({"ce": 1.0, "kd": 1.0})
 
     def reads(self) -> Reads:
-        """Name the logits."""
+        """Request the logits of all clips."""
         return {"logits": "all"}
 
     def loss(

@@ -1,4 +1,4 @@
-"""Streaming linear discriminant analysis on frozen features: no exemplar, nothing trained.
+"""Streaming linear discriminant analysis on frozen features, without exemplars.
 
 Source: Hayes and Kanan, Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis,
 CVPR Workshops 2020.
@@ -14,7 +14,7 @@ from avcil.incremental.methods.closed_form import ClosedForm
 
 @dataclass(frozen=True, kw_only=True)
 class SLDA(ClosedForm):
-    """Class means and one covariance; the means stay and the covariance grows with every task."""
+    """Class means, and one covariance to which every task adds its clips."""
 
     shrinkage: float = 1e-4
     """Share of the identity in the covariance."""

@@ -11,6 +11,6 @@ tables/     rows -> tables of marked cells, the same for every format
   statistics  bootstrap, analysis of variance
   targets     published figures, and targets from a CSV file
   check       comparison with targets
-figures/    rows -> curves -> plots, and drawings for the page
+figures/    rows -> curves -> figure files, and drawings for the page
 formats/    tables -> terminal, Markdown, LaTeX, CSV, JSON, HTML
 """

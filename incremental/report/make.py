@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.report.figures.write import FigureFiles, write_figures
 from avcil.incremental.report.formats import export, latex, text
-from avcil.incremental.report.labels import told_apart
-from avcil.incremental.report.rows import Benchmark, spell_sizes
+from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
 from avcil.incremental.report.tables import TABLES
 from avcil.incremental.report.tables.check import check_all, check_table
@@ -21,9 +21,6 @@ from avcil.incremental.report.tables.targets import BUILT_IN, read_targets
 from avcil.runtime.progress import log
 
 Format = Literal["table", "markdown", "latex", "csv", "json", "html"]
-Picture = Literal["svg", "pdf", "png"]
-SIZES_UP_TO = 40
-"""Most letters of task sizes in the name of a file."""
 
 
 def make_report(
@@ -31,7 +28,7 @@ def make_report(
     form: Format = "table",
     output: Path | None = None,
     names: Sequence[str] = ("overview",),
-    figures: tuple[Path, Picture] | None = None,
+    figures: FigureFiles | None = None,
 ) -> None:
     """Report all finished runs below some folders, on standard output or into a file.
 
@@ -42,7 +39,7 @@ def make_report(
         form: how it is written.
         output: the file; None is standard output.
         names: tables to write, or `all`. CSV, JSON and the page always contain everything.
-        figures: a folder for all figures, and how they are written.
+        figures: which figures to write as files, and where.
 
     Raises:
         NoRuns: there is no finished run.
@@ -55,7 +52,7 @@ def make_report(
     else:
         _write(render(found, form, chosen), output)
     if figures is not None:
-        write_figures(found, *figures)
+        write_figures(found, figures)
 
 
 def _screen() -> int | None:
@@ -97,8 +94,11 @@ def check_report(roots: Sequence[Path], targets: str, tolerance: float) -> bool:
 
     Raises:
         NoRuns: there is no finished run.
-        ConfigError: the targets cannot be read, or none is about a dataset at hand.
+        ConfigError: the tolerance is not finite, the targets cannot be read, or none is about a
+            dataset at hand.
     """
+    if not math.isfinite(tolerance):
+        raise ConfigError(f"--tolerance takes percentage points such as 1, not {tolerance}")
     stated = read_targets(None if targets == BUILT_IN else Path(targets))
     found = find(roots)
     checks = check_all(stated, found, tolerance)
@@ -109,59 +109,6 @@ def check_report(roots: Sequence[Path], targets: str, tolerance: float) -> bool:
         )
     sys.stdout.write(text.terminal([check_table(checks, tolerance)], _screen()))
     return all(check.holds for check in checks)
-
-
-def write_figures(found: Sequence[Benchmark], folder: Path, suffix: Picture) -> int:
-    """Write every figure of every benchmark into a folder; return how many.
-
-    Args:
-        found: benchmarks.
-        folder: made if it is not there.
-        suffix: `svg`, `pdf` or `png`.
-
-    Raises:
-        ConfigError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        count = sum(
-            _write_figures(benchmark, folder / stem, suffix)
-            for benchmark, stem in zip(found, _stems(found), strict=True)
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"{str(folder)!r} cannot be written ({error.strerror}): choose another --figures"
-        ) from error
-    log(f"wrote {count} figures into {folder}")
-    return count
-
-
-def _write_figures(found: Benchmark, start: Path, suffix: Picture) -> int:
-    from avcil.incremental.report.figures import plots
-
-    count = 0
-    for name, figure in plots.figures(found):
-        plots.save(figure, start.with_name(f"{start.name}-{_plain(name)}.{suffix}"))
-        count += 1
-    return count
-
-
-def _stems(found: Sequence[Benchmark]) -> list[str]:
-    """Return what the names of each benchmark's files start with, never the same for two."""
-    names = [
-        f"{each.cache.dataset}-{each.cache.encoder}-{each.cache.fingerprint[:6]}"
-        f"-{len(each.sizes)}tasks"
-        for each in found
-    ]
-    sizes = [f"-{spell_sizes(each.sizes)[:SIZES_UP_TO]}" for each in found]
-    clips = [f"-{each.clips}" for each in found]
-    stems = [_plain(stem) for stem in told_apart([_plain(name) for name in names], sizes, clips)]
-    return [_plain(stem) for stem in told_apart(stems)]
-
-
-def _plain(name: str) -> str:
-    """Return a name that is one part of a path on any system."""
-    return re.sub(r"[^\w.-]+", "_", name).replace("_-", "-").strip("_")
 
 
 def choose(names: Sequence[str]) -> list[str]:

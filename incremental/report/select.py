@@ -46,7 +46,7 @@ def gather(roots: Sequence[Path]) -> Gathered:
         NoRuns: a folder does not exist, or there is no finished run in any.
     """
     found = Gathered()
-    for folder in _folders(roots):
+    for folder in _folders(roots, found.left_out):
         try:
             run = read_run(folder)
             _check_config(run)
@@ -60,13 +60,18 @@ def gather(roots: Sequence[Path]) -> Gathered:
     return found
 
 
-def _folders(roots: Iterable[Path]) -> list[Path]:
-    """Return the run folders below all roots, each once even where roots overlap."""
+def _folders(roots: Iterable[Path], left_out: list[str]) -> list[Path]:
+    """Return the run folders below all roots, each once even where roots overlap.
+
+    Folders that cannot be entered are added to `left_out`.
+    """
     folders: dict[Path, Path] = {}
     for root in roots:
         if not root.is_dir():
             raise NoRuns(f"there is no folder {str(root)!r}: {HOW_TO_MAKE_RUNS}")
-        for folder in find_runs(root):
+        below, closed = find_runs(root)
+        left_out += closed
+        for folder in below:
             folders.setdefault(folder.resolve(), folder)
     return list(folders.values())
 

@@ -13,15 +13,29 @@ A run folder may hold `attention/<name>.npz` files, one per clip, with these arr
 
 from __future__ import annotations
 
+import io
+import re
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avcil.incremental.errors import RunDamaged
 from avcil.runtime.progress import log
+
+UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, RuntimeError,
+    SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile raise on a file with wrong bytes."""
+SOUND_HZ = 8000
+"""Sampling rate at which a clip's sound is read for its waveform."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +75,7 @@ def read_attention(path: Path) -> Attention:
         RunDamaged: the file cannot be read, or the weights of a token do not add up to 1.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             weights = stored["weights"].astype(np.float32)
             video = Path(str(stored["video"]))
             found = Attention(
@@ -73,10 +87,12 @@ def read_attention(path: Path) -> Attention:
                 answer=str(stored["answer"]),
                 video=video if video.is_file() else None,
             )
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise RunDamaged(f"{path} is not an attention file: {error}") from error
-    if weights.ndim != 2 or not np.allclose(weights.sum(axis=1), 1, atol=0.02):
+    except UNREADABLE as error:
+        raise RunDamaged(f"{path} is not an attention file: {error!r}") from error
+    if weights.ndim != 2 or not weights.size or not np.allclose(weights.sum(axis=1), 1, atol=0.02):
         raise RunDamaged(f"{path}: the weights of each visual token must add up to 1")
+    if not all(0 < rate < np.inf for rate in (found.visual_hz, found.audio_hz)):
+        raise RunDamaged(f"{path}: visual_hz and audio_hz must be positive numbers")
     return found
 
 
@@ -109,6 +125,30 @@ def _frames(video: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         raise RunDamaged(f"{video} cannot be decoded: {error}") from error
 
 
+def waveform(video: Path, duration_s: float, points: int) -> NDArray[np.float32]:
+    """Return the largest amplitude of a clip's sound in equal parts of its duration, [points].
+
+    Raises:
+        RunDamaged: the file has no sound that can be decoded.
+    """
+    import av
+
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_HZ)
+    needed, pieces = int(duration_s * SOUND_HZ), [np.zeros(0, np.float32)]
+    try:
+        with av.open(str(video)) as container:
+            for frame in container.decode(audio=0):
+                pieces += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+                if sum(map(len, pieces)) >= needed:
+                    break
+    except (av.error.FFmpegError, IndexError) as error:
+        raise RunDamaged(f"the sound of {video} cannot be decoded: {error}") from error
+    sound = np.zeros(max(needed, points), np.float32)
+    heard = np.concatenate(pieces)[: len(sound)]
+    sound[: len(heard)] = np.abs(heard)
+    return np.array([part.max() for part in np.array_split(sound, points)], np.float32)
+
+
 def write_attention(folder: Path, kept: Sequence[Attention]) -> None:
     """Write `attention/<number>.npz` in a run folder for each clip."""
     if not kept:
@@ -128,10 +168,36 @@ def write_attention(folder: Path, kept: Sequence[Attention]) -> None:
 
 
 def find_videos(cache: Path, clips: Sequence[str]) -> dict[str, Path]:
-    """Return the files of clips, for those found in the folder `videos` beside the cache."""
-    wanted = set(clips)
-    return {
-        path.stem: path.resolve()
-        for path in sorted((cache.parent / "videos").rglob("*"))
-        if path.stem in wanted and path.is_file()
-    }
+    """Return the files of clips, of those that lie in the folder `videos` beside the cache.
+
+    An id is a file's path within the folder, with or without suffix, or its name alone as in the
+    published lists.
+    """
+    root = (cache.parent / "videos").resolve()
+    found = {clip: root / clip for clip in clips if _lies_within(root, clip)}
+    wanted = set(clips) - set(found)
+    for path in sorted(root.rglob("*")) if wanted else ():
+        for name in _names(path.relative_to(root).as_posix()):
+            if name in wanted and path.is_file():
+                found.setdefault(name, path)
+    return found
+
+
+def _lies_within(root: Path, clip: str) -> bool:
+    """Tell whether an id is the path of a file below a folder; `..` does not lead out of it."""
+    parts = PurePosixPath(clip).parts
+    try:
+        return bool(parts) and ".." not in parts and clip[0] != "/" and (root / clip).is_file()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
+def _names(path: str) -> list[str]:
+    """Return the ids that a file may have.
+
+    Published lists name a clip by its YouTube id, alone or with the start in six digits.
+    """
+    stem = PurePosixPath(path).stem
+    padded = re.sub(r"^(.{11})_(\d+)$", lambda found: f"{found[1]}_{int(found[2]):06d}", stem)
+    video = re.sub(r"_\d{6}_\d{6}$", "", stem)
+    return [str(PurePosixPath(path).with_suffix("")), stem, padded, video]

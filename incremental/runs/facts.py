@@ -1,4 +1,4 @@
-"""What a report needs to know of a method: kept in the run folder, so that no name decides it."""
+"""Facts about a method that reports need. They are kept in the run folder, not found by name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodFacts:
-    """What a method's class says of itself."""
+    """Class attributes of a method that reports need."""
 
     title: str
     """Its name in tables."""
     upper_bound: bool = False
-    """Whether it sees what no competitor may, and so is not ranked."""
+    """Whether it trains on clips that other methods may not see, and so is not ranked."""
     head: str = ""
-    """Name of the head that it is made for; empty where it takes any."""
+    """Name of the head that it is designed for; empty if it takes any."""
 
 
 OF_0_1_0 = {
@@ -33,9 +33,9 @@ OF_0_1_0 = {
     "joint": MethodFacts(title="Joint (upper bound)", upper_bound=True),
 }
 """The methods of version 0.1.0, whose run folders do not keep these facts; those of the paper first
-and in its order. Later methods are not added: their folders say it."""
+and in its order. Later methods are not added: their folders contain these facts."""
 
 
 def facts_without_a_run(name: str) -> MethodFacts:
-    """Return what is known of a method by its name alone: all of one of 0.1.0, else nothing."""
+    """Return the facts about a method of 0.1.0; for any other, its name as the title."""
     return OF_0_1_0.get(name, MethodFacts(title=name))

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from avcil.cache.names import check_names
 from avcil.incremental.config.config import Config
 from avcil.incremental.errors import RunBusy, RunDamaged
 from avcil.incremental.runs.results import Results, read_run, write_json, write_results
@@ -36,7 +37,12 @@ class RunFolder:
 
     @classmethod
     def of(cls, runs: Path, config: Config) -> RunFolder:
-        """Return the folder of a configuration below `runs`, without creating it."""
+        """Return the folder of a configuration below `runs`, without creating it.
+
+        Raises:
+            NameRefused: the name of the data set cannot be that of a folder.
+        """
+        check_names(config.dataset, ())
         return cls(runs / config.dataset / config.run_name)
 
     def lock(self) -> FileLock:
@@ -61,12 +67,12 @@ class RunFolder:
         write_json(self.path / "config.json", config.plain())
 
     def read(self) -> Results | None:
-        """Return the results so far; None before the run was started.
+        """Return the results so far; None before the run was started, or without its results.
 
         Raises:
             RunDamaged: the folder holds a run that cannot be read.
         """
-        if not (self.path / "config.json").exists():
+        if not all((self.path / name).exists() for name in ("config.json", "results.json")):
             return None
         return read_run(self.path).results
 
@@ -111,11 +117,17 @@ class RunFolder:
         except torch.OutOfMemoryError:  # also a RuntimeError, but the file is not damaged
             raise
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise RunDamaged(
-                f"{self._state} cannot be read ({error}): delete it to train its task "
-                "from the start with the same command"
-            ) from error
+            raise self.unusable_state(error) from error
+        if not isinstance(state, dict) or "task" not in state:
+            raise self.unusable_state("it does not say its task")
         return state if state["task"] == task else None
+
+    def unusable_state(self, reason: object) -> RunDamaged:
+        """Return the error for a checkpoint that is damaged or of another version."""
+        return RunDamaged(
+            f"{self._state} cannot be read ({reason}); it is damaged or of another version: "
+            "delete it to train its task from the start with the same command"
+        )
 
     @property
     def _state(self) -> Path:

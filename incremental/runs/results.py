@@ -1,14 +1,15 @@
-"""Results of a run: the accuracy matrix, its metrics, and the run folder. No torch here.
+"""Results of a run: the accuracy matrix, its metrics, and the run folder. Without torch.
 
 A run folder holds `config.json` (the resolved configuration), `results.json` (this module's
 `Results`), `metrics.jsonl` (one line per epoch) and the weights of each task.
 
-Shapes: T tasks. Accuracies lie in [0, 1]; only reports speak of per cent.
+Shapes: T tasks. Accuracies lie in [0, 1]; only reports show percentages.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -32,7 +33,7 @@ class AccuracyMatrix:
     """[T] test clips of each task."""
 
     def __post_init__(self) -> None:
-        """Refuse a matrix that is not triangular or counts more than there is."""
+        """Reject a matrix that is not triangular, or that counts more clips than there are."""
         for step, row in enumerate(self.correct):
             if len(row) != step + 1 or step >= len(self.total):
                 raise ValueError(f"row {step} has {len(row)} entries for {len(self.total)} tasks")
@@ -134,7 +135,7 @@ class Results:
     """[k] spent on task k, evaluation included."""
     versions: dict[str, str] = field(default_factory=dict)
     method: MethodFacts | None = None
-    """What the method says of itself; None in folders of version 0.1.0."""
+    """Facts about the method; None in folders of version 0.1.0."""
     confusion: list[list[int]] = field(default_factory=list)
     """[true class][predicted class] test clips after the last task, classes in learning order."""
     leak_free_total: list[int] = field(default_factory=list)
@@ -188,15 +189,15 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace a JSON file in one step: a reader sees the old text or the new one, whole."""
-    replace_file(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+    """Replace a JSON file in one step: a reader sees either the old text or the new one."""
+    replace_file(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
 
 def read_run(folder: Path) -> Run:
     """Read one run folder, finished or not.
 
     Raises:
-        RunDamaged: a file is missing, cut, of another version, or does not add up.
+        RunDamaged: a file is missing, truncated, of another version, or inconsistent.
     """
     try:
         config = dict(json.loads((folder / "config.json").read_text("utf-8")))
@@ -215,7 +216,9 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, RunDamaged):
             raise
-        raise RunDamaged(f"{folder} is not a readable run: {error}") from error
+        raise RunDamaged(
+            f"{folder} is not a readable run ({error}): delete it to train it again"
+        ) from error
     return Run(folder, config, results)
 
 
@@ -225,8 +228,10 @@ def _check(results: Results) -> None:
     done = len(results.correct)
     leak_free = len(results.tasks) if results.leak_free_correct else len(results.leak_free_total)
     problems = {
-        "cache": not _names_a_cache(results.cache),
-        "method": not _names_a_method(results.method),
+        "cache": [type(value) for value in asdict(results.cache).values()]
+        != [str, str, str, bool, int],
+        "method": results.method is not None
+        and [type(value) for value in asdict(results.method).values()] != [str, bool, str],
         "tasks": not all(isinstance(name, str) for name in classes),
         "total": not _counts(results.total, len(results.tasks), least=1),
         "correct": not all(_counts(row, k) for k, row in enumerate(results.correct, start=1)),
@@ -242,15 +247,6 @@ def _check(results: Results) -> None:
     _ = results.matrix, results.leak_free  # check the counts themselves
 
 
-def _names_a_method(facts: MethodFacts | None) -> bool:
-    return facts is None or [type(value) for value in asdict(facts).values()] == [str, bool, str]
-
-
-def _names_a_cache(cache: CacheIdentity) -> bool:
-    kinds = [type(value) for value in asdict(cache).values()]
-    return kinds == [str, str, str, bool, int]
-
-
 def _numbers(values: Sequence[object], count: int) -> bool:
     return len(values) == count and all(type(value) in (int, float) for value in values)
 
@@ -260,15 +256,15 @@ def _counts(values: Sequence[object], count: int, least: int = 0) -> bool:
 
 
 def _square(rows: Sequence[Sequence[object]], size: int) -> bool:
-    """Tell whether rows of counts are [size, size], or not there at all."""
+    """Tell whether rows of counts have the shape [size, size], or are absent."""
     return not rows or (len(rows) == size and all(_counts(row, size) for row in rows))
 
 
 def read_metrics(folder: Path) -> list[Epoch]:
-    """Read what each epoch of a run measured, in order.
+    """Read the metrics of each epoch of a run, in order.
 
     Raises:
-        RunDamaged: the file is missing, or names the line that cannot be read.
+        RunDamaged: the file is missing, or a line cannot be read; the message gives its number.
     """
     path = folder / "metrics.jsonl"
     try:
@@ -286,7 +282,26 @@ def read_metrics(folder: Path) -> list[Epoch]:
     return epochs
 
 
-def find_runs(root: Path) -> list[Path]:
-    """Return every run folder at or below `root`, sorted, half-written ones included."""
-    names = ("config.json", "results.json")
-    return sorted({path.parent for name in names for path in root.rglob(name)})
+def find_runs(root: Path) -> tuple[list[Path], list[str]]:
+    """Find the run folders at or below `root`; links are followed, each folder is entered once.
+
+    Returns:
+        The folders, sorted, half-written ones included; and one line for each folder that cannot
+        be entered.
+    """
+    found: list[Path] = []
+    closed: list[str] = []
+    entered: set[Path] = set()
+
+    def note(error: OSError) -> None:
+        closed.append(f"{error.filename} cannot be entered ({error.strerror})")
+
+    for folder, below, files in os.walk(root, onerror=note, followlinks=True):
+        real = Path(folder).resolve()
+        if real in entered:
+            below.clear()
+            continue
+        entered.add(real)
+        if {"config.json", "results.json"} & set(files):
+            found.append(Path(folder))
+    return sorted(found), closed

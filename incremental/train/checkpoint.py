@@ -6,11 +6,13 @@ a run that was killed and resumed takes the same steps as an uninterrupted one, 
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,9 +98,12 @@ def minimum_pause() -> float:
     """
     text = os.environ.get(SECONDS_BETWEEN, "30")
     try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(f"{SECONDS_BETWEEN} takes seconds such as 30, not {text!r}") from error
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ConfigError(f"{SECONDS_BETWEEN} takes seconds such as 30, not {text!r}")
+    return seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -141,14 +146,23 @@ class Checkpoint:
         """Restore the checkpoint of the task, if there is one, and return the progress.
 
         Raises:
-            RunDamaged: the checkpoint cannot be read.
+            RunDamaged: the checkpoint cannot be read, or another version wrote it.
         """
         state = self.folder.load_state(self.task, self.device)
         if state is None:
             return Progress()
+        try:
+            return self._continue_from(state)
+        except torch.OutOfMemoryError:  # also a RuntimeError, but the file is not damaged
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise self.folder.unusable_state(error) from error
+
+    def _continue_from(self, state: Mapping[str, Any]) -> Progress:
+        progress = Progress(**{each.name: state[each.name] for each in fields(Progress)})
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
         if self.device.type == "cuda" and state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
-        return Progress(**{each.name: state[each.name] for each in fields(Progress)})
+        return progress

@@ -85,8 +85,8 @@ def record_test(
 ) -> None:
     """Add the counts of correct test clips after a task to the results.
 
-    Clips that share a video with a training clip are also left out in a second count. After the
-    last task, the confusion matrix is kept.
+    A second count leaves out clips that share a video with a training clip. After the last task,
+    the confusion matrix is added.
 
     Args:
         results: of the run; a row is appended.

@@ -86,7 +86,7 @@ class Fit:
         self, step: Step, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint
     ) -> dict[str, float]:
         """Train the current epoch and return the mean of each loss term over its steps."""
-        # This seed determines all randomness in the epoch, so that a killed run can repeat it.
+        # This seed determines all randomness in the epoch, so a killed run can repeat the epoch.
         progress, sampler = self.progress, self.sampler()
         seed = derive_seed(self.config.seed, "epoch", self.task.index, progress.epoch)
         if progress.step == 0:  # otherwise the checkpoint restored the generators
@@ -103,7 +103,7 @@ class Fit:
                 group["lr"] = learning_rate(self.config, steps_done, sampler.steps)
             for name, term in step(batch, old).items():
                 totals[name] = totals.get(name, torch.zeros_like(term)) + term
-                # Counted on the device: reading a value here would wait for it at every step.
+                # Counted on the device: reading a value would wait for the device at every step.
                 finite_steps[name] = finite_steps.get(name, 0) + totals[name].isfinite()
             progress.step += 1
             checkpoint.save_if_due(progress)
@@ -126,14 +126,24 @@ class Fit:
         return accuracy(self.network, self.validation, means)
 
     def _check_finite(self) -> None:
-        """Raise for the loss term that became non-finite first; the weights spread it to others."""
+        """Raise for non-finite weights, or for the loss term that became non-finite first.
+
+        Later, the weights spread it to the other terms.
+        """
         totals, finite_steps = self.progress.totals, self.progress.finite_steps
+        where = f"task {self.task.index + 1}, epoch {self.progress.epoch + 1}"
         if all(math.isfinite(total) for total in totals.values()):
+            weights = [weight.isfinite().all() for weight in self.network.parameters()]
+            if not torch.stack(weights).all():  # the loss before the last step was still finite
+                raise NonFiniteLoss(
+                    f"the weights became infinite or NaN in the last step of {where} of "
+                    f"{self.metrics.folder}: lower the learning rate with --set learning_rate=..."
+                )
             return
         name = min(totals, key=lambda name: int(finite_steps[name]))
         raise NonFiniteLoss(
-            f"loss term {name!r} became {float(totals[name])} in task {self.task.index}, epoch "
-            f"{self.progress.epoch}, step {int(finite_steps[name])} of {self.metrics.folder}: "
+            f"loss term {name!r} became {float(totals[name])} in {where}, step "
+            f"{int(finite_steps[name]) + 1} of {self.metrics.folder}: "
             f"lower its weight with --set losses.{name}=..., or the learning rate with "
             "--set learning_rate=..."
         )

@@ -33,6 +33,8 @@ class Scenario:
         self.labels = class_order(classes, config.order_seed, config.class_order)  # by position
         self.positions = np.argsort(self.labels)  # by label
         self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
+        if config.make_method().nearest_mean:
+            _check_memory(config, len(classes))
         self.leaks = leaks(store.manifest)  # [N]
         self._rows: dict[tuple[Split, int], NDArray[np.int64]] = {}
         for split in SPLITS:
@@ -70,7 +72,17 @@ class Scenario:
         return [len(self.rows("test", task.new)) for task in self.tasks]
 
     def leak_free_clips_to_test(self) -> list[int]:
-        """Return the same without test clips that leak; empty if none does."""
+        """Return the number of test clips of each task that do not leak; empty if none leaks."""
         if not self.leaks.any():
             return []
         return [int((~self.leaks[self.rows("test", task.new)]).sum()) for task in self.tasks]
+
+
+def _check_memory(config: Config, classes: int) -> None:
+    """Refuse a memory in which a class has no exemplar whose mean could be nearest."""
+    least = 1 if config.memory_per_class else classes
+    if config.memory < least:
+        raise ConfigError(
+            f"{config.method['name']} predicts by the mean of each class's exemplars: a memory of "
+            f"{config.memory} leaves classes without any; give --memory {least} or more"
+        )

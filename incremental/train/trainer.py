@@ -16,6 +16,7 @@ from avcil.incremental.data.clips import Replay, TokenSet
 from avcil.incremental.data.exemplars import Memory, rank
 from avcil.incremental.data.placement import DESCRIPTIONS, Location, Placement, clip_bytes
 from avcil.incremental.data.tasks import Task
+from avcil.incremental.errors import RunDamaged
 from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.runs.attention import write_attention
@@ -168,7 +169,7 @@ class Trainer:
         network = None
         if task.index and self.method.replay is not Replay.ALL:
             network = self.network or self._resume_network(task.index - 1)
-        # After the line above, which draws initial weights when a run is resumed, but only then.
+        # Seeded after the line above, which draws initial weights only if a run is resumed.
         torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
         reads = self.method.reads()
         teacher = Teacher(copy.deepcopy(network), reads) if reads and network else None
@@ -185,7 +186,14 @@ class Trainer:
         """Return the network as the run folder holds it after a task."""
         network = self._new_network()
         add_classes(network, self.scenario.tasks[task])
-        network.load_state_dict(self.folder.weights(task, self.placement.device))
+        weights = self.folder.weights(task, self.placement.device)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunDamaged(
+                f"the weights of task {task + 1} in {self.folder.path} do not fit this version's "
+                "network: delete the folder to train the run again"
+            ) from error
         return network
 
     def _new_network(self) -> Network:

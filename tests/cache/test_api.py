@@ -1,4 +1,4 @@
-"""The Python API and the command, as a user meets them."""
+"""The Python API and the command."""
 
 import re
 import subprocess
@@ -11,24 +11,12 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from typer.testing import CliRunner, Result
 
-import avcil.cache
 from avcil.cache.dataset import ClipDataset
 from avcil.cache.errors import CacheUnwritable
 from avcil.cache.reader import FeatureStore
 from avcil.cache.samples import FAILED, write_sample
 from avcil.cache.schema import Clips, Storage
 from avcil.commands.cache import app
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sample(tmp_path_factory.mktemp("sample") / "c")
-
-
-@pytest.fixture(scope="module")
-def store(sample: Path) -> FeatureStore:
-    return avcil.cache.open(sample)
-
 
 SMALL = ("audio", "visual_lengths", "audio_lengths", "labels")
 
@@ -40,7 +28,7 @@ def run(*arguments: str | Path) -> Result:
 # --- tables and tensors
 
 
-def test_the_table_has_a_line_a_clip_with_its_state(store: FeatureStore) -> None:
+def test_the_table_has_one_line_per_clip_with_its_status(store: FeatureStore) -> None:
     table = store.table()
     assert list(table.index) == list(range(40))
     assert table.id.tolist() == list(store.manifest.ids)
@@ -136,39 +124,37 @@ def test_info_of_an_unfinished_cache_says_what_is_left(tmp_path: Path) -> None:
     assert "int8, one scale per channel, compression zstd" in shown.output
 
 
-def test_verify_tells_of_an_intact_cache(sample: Path) -> None:
+def test_verify_reports_an_intact_cache(sample: Path) -> None:
     shown = run("verify", "--cache", sample)
     assert shown.exit_code == 0
     assert "40 clips read in 5 shards: all is well" in shown.output
 
 
-def test_verify_names_shard_clip_and_damage_and_repairs(tmp_path: Path) -> None:
-    path = write_sample(tmp_path / "c")
-    ids = avcil.cache.open(path).manifest.ids
-    content = bytearray((path / "visual/c/1/0/0").read_bytes())
+def test_verify_names_shard_clip_and_damage_and_repairs(cache: Path, store: FeatureStore) -> None:
+    ids = store.manifest.ids
+    content = bytearray((cache / "visual/c/1/0/0").read_bytes())
     content[7] ^= 16
-    (path / "visual/c/1/0/0").write_bytes(bytes(content))
-    (path / "audio/c/3/0/0").unlink()
-    shown = run("verify", "--cache", path)
+    (cache / "visual/c/1/0/0").write_bytes(bytes(content))
+    (cache / "audio/c/3/0/0").unlink()
+    shown = run("verify", "--cache", cache)
     assert shown.exit_code == 1
     assert f"shard 1, visual: its checksum differs: {ids[8]} (row 8)\n" in shown.output
     assert f"shard 3, audio: the file is gone: {ids[24]} (row 24)" in shown.output
     assert "and 3 more" in shown.output
     assert "9 damaged; --repair marks them" in shown.output
-    shown = run("verify", "--cache", path, "--repair")
+    shown = run("verify", "--cache", cache, "--repair")
     assert shown.exit_code == 0
     assert "run `avcil extract` again" in shown.output
-    shown = run("info", "--cache", path)
+    shown = run("info", "--cache", cache)
     assert "8 not extracted yet, 1 damaged, to be extracted again" in shown.output
 
 
-def test_a_repair_that_needs_no_extraction_says_so(tmp_path: Path) -> None:
-    path = write_sample(tmp_path / "c")
-    (path / "status/zarr.json").unlink()
-    assert "status/zarr.json is gone or damaged" in run("verify", "--cache", path).output
-    shown = run("verify", "--cache", path, "--repair")
+def test_a_repair_that_needs_no_extraction_says_so(cache: Path) -> None:
+    (cache / "status/zarr.json").unlink()
+    assert "status/zarr.json is gone or damaged" in run("verify", "--cache", cache).output
+    shown = run("verify", "--cache", cache, "--repair")
     assert "nothing is to be extracted" in shown.output
-    assert run("verify", "--cache", path).exit_code == 0
+    assert run("verify", "--cache", cache).exit_code == 0
 
 
 def test_the_only_cache_on_disk_needs_no_option(
@@ -183,7 +169,9 @@ def test_the_only_cache_on_disk_needs_no_option(
 
 
 @pytest.mark.parametrize("name", ["c.h5", "c.npz", "c.safetensors"])
-def test_export_tells_the_kind_by_the_name(sample: Path, tmp_path: Path, name: str) -> None:
+def test_export_takes_the_format_from_the_file_name(
+    sample: Path, tmp_path: Path, name: str
+) -> None:
     shown = run("export", tmp_path / name, "--cache", sample, "--split", "test")
     assert shown.exit_code == 0
     assert "10 clips in" in shown.output
@@ -225,7 +213,7 @@ def test_loading_the_same_rows_twice_gives_the_same(store: FeatureStore) -> None
         ("export afile/x/y.npz", "cannot write afile/x/y.npz: Not a directory"),
         ("export /proc/x.h5", "cannot write /proc/x.h5: "),
         ("export /proc/x.npz", "cannot write /proc/x.npz: "),
-        ("export folder.png --to npz", "folder.png is there already"),
+        ("export folder.png --to npz", "folder.png already exists"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_one_line(

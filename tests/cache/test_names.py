@@ -1,4 +1,4 @@
-"""Names that come from files: data sets that would be paths, classes that look or are the same."""
+"""Names from files: data sets that would be paths, classes that look alike or are the same."""
 
 import json
 from collections.abc import Callable
@@ -36,10 +36,16 @@ def manifest(classes: tuple[str, ...], dataset: str = "toy") -> Manifest:
     return Manifest.of(dataset, classes, [("train", i, f"clip{i}") for i in range(len(classes))])
 
 
+def write(path: Path, clips: Manifest) -> Path:
+    with CacheWriter.open(path, clips, ENCODING) as writer:
+        writer.commit(0, [sample_tokens(row) for row in writer.rows(0)])
+    return path
+
+
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "../../outside", "/etc", "a/b", "a\0b", "a\nb", "\x1b[2J", "\ud800"]
 )
-def test_a_data_set_whose_name_is_no_folder_is_refused(header: dict[str, Any], name: str) -> None:
+def test_a_name_that_no_folder_can_have_is_refused(header: dict[str, Any], name: str) -> None:
     with pytest.raises(SchemaMismatch, match=r"c/zarr.json is damaged: .* the name of a data set"):
         parse_header(edited(header, lambda it: it.update(dataset=name)), "c")
     with pytest.raises(NameRefused, match="cannot be the name of a data set"):
@@ -98,7 +104,7 @@ def test_a_value_of_another_type_is_a_damaged_header(
     ("field", "value"),
     [("visual_width", -3), ("audio_tokens", 2.5), ("seconds", float("nan")), ("encoder", ["a"])],
 )
-def test_a_value_of_another_type_in_the_encoding_is_too(
+def test_a_value_of_another_type_in_the_encoding_is_a_damaged_header(
     header: dict[str, Any], field: str, value: object
 ) -> None:
     with pytest.raises(SchemaMismatch, match=f"{field} is "):
@@ -107,45 +113,38 @@ def test_a_value_of_another_type_in_the_encoding_is_too(
 
 def test_classes_that_look_alike_are_kept_apart_and_shown_by_code_points(tmp_path: Path) -> None:
     both = manifest((COMPOSED, DECOMPOSED))
-    with CacheWriter.open(tmp_path / "c", both, ENCODING) as writer:
-        writer.commit(0, [sample_tokens(0), sample_tokens(1)])
-    assert FeatureStore.open(tmp_path / "c").manifest.classes == (COMPOSED, DECOMPOSED)
+    path = write(tmp_path / "c", both)
+    assert FeatureStore.open(path).manifest.classes == (COMPOSED, DECOMPOSED)
     swapped = manifest((DECOMPOSED, COMPOSED))
     assert manifest_digest(both) != manifest_digest(swapped)
     with pytest.raises(ManifestMismatch) as told:
-        CacheWriter.open(tmp_path / "c", swapped, ENCODING)
+        write(path, swapped)
     assert f"'clip0' (train, {COMPOSED} [U+00E9])" in str(told.value)
     assert f"'clip0' (train, {DECOMPOSED} [U+0301])" in str(told.value)
 
 
 def test_clips_that_look_alike_are_shown_by_code_points(tmp_path: Path) -> None:
-    CacheWriter.open(
-        tmp_path / "c", Manifest.of("t", ("a",), [("test", 0, COMPOSED)]), ENCODING
-    ).close()
-    other = Manifest.of("t", ("a",), [("test", 0, DECOMPOSED)])
+    one, other = (Manifest.of("t", ("a",), [("test", 0, name)]) for name in (COMPOSED, DECOMPOSED))
+    path = write(tmp_path / "c", one)
     with pytest.raises(ManifestMismatch) as told:
-        CacheWriter.open(tmp_path / "c", other, ENCODING)
-    assert f"1 rows in the cache alone: '{COMPOSED}' [U+00E9] (test, a)" in str(told.value)
+        write(path, other)
+    assert f"1 only in the cache: '{COMPOSED}' [U+00E9] (test, a)" in str(told.value)
 
 
 def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
     hostile = "\x1b[2Jwiped"
     clips = Manifest.of("t", (hostile,), [("train", 0, f"\x1b{i}") for i in range(2)])
-    with CacheWriter.open(tmp_path / "c", clips, ENCODING) as writer:
-        writer.commit(0, [sample_tokens(0), sample_tokens(1)])
+    path = write(tmp_path / "c", clips)
     for command in ("info", "verify"):
         if command == "verify":
-            (tmp_path / "c/audio/c/0/0/0").unlink()
-        shown = CliRunner().invoke(app, ["cache", command, "--cache", str(tmp_path / "c")]).output
+            (path / "audio/c/0/0/0").unlink()
+        shown = CliRunner().invoke(app, ["cache", command, "--cache", str(path)]).output
         assert "\x1b" not in shown
         assert "\\x1b" in shown
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "\u72ac \U0001f436", "a$b$"])
 def test_a_name_that_looks_like_markup_is_drawn_as_it_is(tmp_path: Path, name: str) -> None:
-    with CacheWriter.open(
-        tmp_path / "c", Manifest.of(name, ("a",), [("train", 0, "b")]), ENCODING
-    ) as writer:
-        writer.commit(0, [sample_tokens(0)])
-    plot(FeatureStore.open(tmp_path / "c"), tmp_path / "t.png")
+    path = write(tmp_path / "c", Manifest.of(name, ("a",), [("train", 0, "b")]))
+    plot(FeatureStore.open(path), tmp_path / "t.png")
     assert (tmp_path / "t.png").stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""Notes on tokens: kept with them, shown, and gone when the clip is encoded anew without one."""
+"""Notes on tokens are stored, shown, and removed when the clip is encoded again without one."""
 
 from __future__ import annotations
 

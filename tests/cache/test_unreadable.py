@@ -1,4 +1,4 @@
-"""A cache that cannot be read says so: it is neither damaged, nor absent, nor the run's fault."""
+"""An unreadable file is reported as such: not as damage, a missing cache, or a fault of the run."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, compress
         FeatureStore.open(path).load([8])
 
 
-def test_it_is_not_marked_as_damaged(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_not_marked_as_damaged(tmp_path: Path) -> None:
     path = write_sample(tmp_path / "c")
     make_unreadable(path / "visual/c/1/0/0")
     before = (path / "status/records/00001.json").read_bytes()
@@ -56,7 +56,7 @@ def test_it_is_not_marked_as_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "visual/c/0/0/0"])
-def test_training_blames_the_cache_and_not_the_run_folder(
+def test_training_names_the_cache_and_not_the_run_folder(
     toy_cache: Path, tmp_path: Path, name: str
 ) -> None:
     path = Path(shutil.copytree(toy_cache, tmp_path / "c"))
@@ -68,7 +68,7 @@ def test_training_blames_the_cache_and_not_the_run_folder(
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "visual/c/1/0/0", "status/records", "."])
-def test_a_cache_of_another_user_says_whom_to_ask(tmp_path: Path, name: str) -> None:
+def test_an_unreadable_cache_of_another_user_names_the_remedy(tmp_path: Path, name: str) -> None:
     path = write_sample(tmp_path / "c")
     root = os.geteuid() == 0
     if root and shutil.which("setpriv") is None:

@@ -160,3 +160,27 @@ def test_show_config_prints_names_that_set_takes(toy_cache: Path, tmp_path: Path
     again = CliRunner().invoke(app, [*command, *pairs])
     assert again.stdout == shown.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_setting_that_is_given_twice_is_refused(toy_cache: Path, tmp_path: Path) -> None:
+    for twice in (
+        ["--set", "epochs=1", "--set", "epochs=2"],
+        ["--epochs", "1", "--set", "epochs=2"],
+    ):
+        shown = avcil("train", "--cache", toy_cache, "--show-config", *twice, cwd=tmp_path)
+        assert (shown.returncode, shown.stderr.strip()) == (
+            1,
+            "error: epochs is set more than once: give it once",
+        )
+
+
+def test_an_interrupt_during_the_imports_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    shown = subprocess.run(
+        [sys.executable, "-m", "avcil", "--help"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (shown.returncode, shown.stderr) == (130, "interrupted\n")

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from avcil.cache.reader import FeatureStore
 from avcil.cli import app
+from avcil.extract.decode.images import resize
 from avcil.extract.encoders import load_encoder
 from avcil.extract.encoders.base import Media
 
@@ -176,7 +177,12 @@ def expected(kind: Kind) -> Media:
     tokens = np.arange(round(len(wave) / SAMPLE_RATE * RATE_HZ)) / RATE_HZ
     index = np.abs(np.round(times[None] - tokens[:, None], 9)).argmin(axis=1)
     upright = np.rot90(np.stack(list(kind.pictures())), -kind.quarter_turns, axes=(1, 2))
-    return Media(np.ascontiguousarray(upright), index, wave)
+    resizing = load_encoder("tiny", torch.device("cpu")).resizing
+    assert resizing is not None
+    frames = np.empty((len(upright), resizing.height, resizing.width, 3), np.uint8)
+    for image, into in zip(upright, frames, strict=True):
+        resize(np.ascontiguousarray(image), resizing, into)
+    return Media(frames, index, wave)
 
 
 def halved(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much of a machine a process may take."""
+"""Limits on the memory and cores of a process."""
 
 import os
 from pathlib import Path

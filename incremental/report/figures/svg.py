@@ -1,25 +1,31 @@
 """Figures as SVG for the page: they follow its colours, and every mark says its figures.
 
 Marks carry `data-tip` for the pointer and the keyboard, and `data-series` for the legend's
-switches. Colours are the page's variables --s0 to --s7; from the sixth series on, dashes help.
+switches and the table's filter. Colours are the page's variables --s0 to --s7.
 """
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from avcil.incremental.report.figures.curves import Curve, Point, pareto_front, pieces
+from avcil.incremental.report.figures.style import DASHES, SHAPES, Style, series_style
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
-COLORS = 8
-DASHES = (*["none"] * 5, "6 3", "2 3", "8 3 2 3", *["4 4"] * 8)
+MARK, LARGE_MARK = 4.0, 6.0
+"""Size of a marker, half its width in pixels."""
 CELL = 40
 WORDS_UP_TO = 12
 """Most rows of a matrix whose cells are wide enough for figures."""
+NAME, SHORT_NAME = 22, 4
+"""Longest name beside a matrix, and longest name above it that is not turned, letters."""
+NO_VALUE = 0xFFFF
 DOTS_UP_TO = 60
 """Most points of a curve that are marked one by one."""
 
@@ -48,9 +54,26 @@ class Axis:
         return [first + i * step for i in range(count)]
 
 
-def color(place: int) -> str:
-    """Return the style of one series: a colour, and dashes where colours come close."""
-    return f"--c:var(--s{place % COLORS});stroke-dasharray:{DASHES[place % len(DASHES)]}"
+def look(style: Style) -> str:
+    """Return the colour and dash of a series as CSS."""
+    dash = " ".join(f"{2 * length:g}" for length in DASHES[style.dash]) or "none"
+    return f"--c:var(--s{style.color});--d:{dash}"
+
+
+def mark(style: Style, x: float, y: float, size: float, tip: str = "") -> str:
+    """Return a marker at a point."""
+    corners = "L".join(f"{x + size * a:.1f} {y - size * b:.1f}" for a, b in SHAPES[style.shape])
+    words = f' data-tip="{escape(tip)}"' if tip else ""
+    hollow = "" if style.filled else " hollow"
+    return f'<path class="mark{hollow}" d="M{corners}Z"{words}/>'
+
+
+def sample(style: Style) -> str:
+    """Return a short line with the marker, for legends."""
+    return (
+        '<svg class="sample" viewBox="0 0 36 14" aria-hidden="true">'
+        f'<polyline points="0,7 36,7"/>{mark(style, 18, 7, 5)}</svg>'
+    )
 
 
 def line_chart(
@@ -79,10 +102,15 @@ def _curve(
     bottom = [f"{across(x)},{up(y - d)}" for x, y, d in reversed(pairs)]
     band = "" if not any(curve.deviation) else f'<polygon points="{" ".join(top + bottom)}"/>'
     tips = [f"{curve.label}: {_spread(y, d)} at {x:g} {x_title}" for x, y, d in pairs]
-    dots = "".join(_dot(across(x), up(y), tip) for (x, y, _), tip in zip(pairs, tips, strict=True))
+    style = curve.style or series_style(place)
+    dots = "".join(
+        mark(style, across(x), up(y), MARK, tip) for (x, y, _), tip in zip(pairs, tips, strict=True)
+    )
     lines = "".join(_polyline(x, y, across, up) for x, y in pieces(curve, starts))
     marks = f"{band}{lines}{dots if len(pairs) <= DOTS_UP_TO else ''}"
-    return f'<g data-series="{place}" style="{color(place)}">{marks}</g>'
+    series = f'data-series="{place}" style="{look(style)}"'
+    row = "" if curve.place is None else f' data-row="{curve.place}"'
+    return f"<g {series}{row}>{marks}</g>"
 
 
 def _polyline(x: Sequence[float], y: Sequence[float], across: Axis, up: Axis) -> str:
@@ -94,24 +122,30 @@ def _spread(value: float, deviation: float) -> str:
     return f"{value:.2f} ± {deviation:.2f}" if deviation else f"{value:.2f}"
 
 
-def _dot(x: float, y: float, tip: str) -> str:
-    return f'<circle cx="{x}" cy="{y}" r="3.5" data-tip="{escape(tip)}"/>'
+def cloud(
+    points: Sequence[Point], x_title: str, y_title: str, description: str, *, costs: bool = True
+) -> str:
+    """Draw points with bars of one standard deviation.
 
-
-def cloud(points: Sequence[Point], x_title: str, y_title: str, description: str) -> str:
-    """Draw points with error bars and the front that none beats."""
+    Where x is a cost, it starts at 0, and the points that no cheaper one beats are joined.
+    """
     lows = [p.y - p.deviation for p in points]
     highs = [p.y + p.deviation for p in points]
-    across, up = _axes([0.0, *(p.x for p in points)], [*lows, *highs])
+    spans = [x for p in points for x in (p.x - p.x_deviation, p.x + p.x_deviation)]
+    across, up = _axes([0.0, *spans] if costs else spans, [*lows, *highs])
     line = " ".join(f"{across(p.x)},{up(p.y)}" for p in pareto_front(points))
-    marks = f'<polyline class="front" points="{line}"/>'
+    marks = f'<polyline class="front" points="{line}"/>' if costs else ""
     for point in points:
-        x = across(point.x)
-        bar = f'<path d="M{x} {up(point.y - point.deviation)}V{up(point.y + point.deviation)}"/>'
+        style = point.style or series_style(point.place)
+        x, y = across(point.x), up(point.y)
+        bars = f"M{x} {up(point.y - point.deviation)}V{up(point.y + point.deviation)}"
+        bars += f"M{across(point.x - point.x_deviation)} {y}H{across(point.x + point.x_deviation)}"
         tip = f"{point.label}: {_spread(point.y, point.deviation)} at {point.x:.1f} {x_title}"
-        dot = _dot(x, up(point.y), tip).replace('r="3.5"', 'r="6"')
-        style = f'data-series="{point.place}" style="{color(point.place)}"'
-        marks += f"<g {style}>{bar}{dot}</g>"
+        marks += (
+            f'<g data-series="{point.place}" data-row="{point.place}" style="{look(style)}">'
+            f'<path class="bar" d="{bars}"/>'
+            f"{mark(style, x, y, LARGE_MARK, tip)}</g>"
+        )
     return _figure(across, up, x_title, y_title, description, marks)
 
 
@@ -162,35 +196,55 @@ def matrix(
     tip: Callable[[int, int], str],
     description: str,
 ) -> str:
-    """Draw a table of values in [0, 100] as shaded cells; rows may be of different lengths."""
-    size = CELL if len(values) <= WORDS_UP_TO else max(5, 480 // len(values))
-    left, top = 62, 26
-    inside = ""
-    for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            inside += _cell(left + j * size, top + i * size, size, value, tip(i, j))
-    if len(values) <= WORDS_UP_TO:
-        inside += "".join(_row_name(name, top + i * size, left) for i, name in enumerate(row_names))
-        inside += "".join(
-            f'<text class="tick" x="{left + (j + 0.5) * size}" y="{top - 8}">{escape(name)}</text>'
-            for j, name in enumerate(column_names)
-        )
-    width = left + size * max(len(row) for row in values) + 4
-    return _svg(width, top + size * len(values) + 4, description, inside)
+    """Draw a table of values in [0, 100] as shaded cells; rows may be of different lengths.
 
-
-def _row_name(name: str, y: float, left: float) -> str:
-    return f'<text class="tick end" x="{left - 6}" y="{y + CELL / 2 + 4}">{escape(name)}</text>'
-
-
-def _cell(x: float, y: float, size: float, value: float, tip: str) -> str:
-    shade = f"--v:{value:.1f}%"
-    strong = " strong" if value >= 55 else ""
-    word = ""
-    if size >= CELL:
-        middle = f'x="{x + size / 2}" y="{y + size / 2 + 4}"'
-        word = f'<text class="value{strong}" {middle}>{value:.0f}</text>'
-    return (
-        f'<g class="cell" style="{shade}"><rect x="{x}" y="{y}" width="{size - 1}" '
-        f'height="{size - 1}" data-tip="{escape(tip)}"/>{word}</g>'
+    Meant for up to `WORDS_UP_TO` rows; the page draws larger ones from `packed`.
+    """
+    left = 12 + 7 * min(NAME, max(map(len, row_names)))
+    upright = max(map(len, column_names)) > SHORT_NAME
+    top = 12 + (7 * min(NAME, max(map(len, column_names))) if upright else 14)
+    inside = "".join(
+        _cell(left + j * CELL, top + i * CELL, value, tip(i, j))
+        for i, row in enumerate(values)
+        for j, value in enumerate(row)
     )
+    for i, name in enumerate(row_names):
+        inside += _name(name, f'class="tick end" x="{left - 6}" y="{top + (i + 0.5) * CELL + 4}"')
+    for j, name in enumerate(column_names):
+        x, y = left + (j + 0.5) * CELL, top - 8
+        turned = f'class="tick start" transform="translate({x + 4} {y}) rotate(-90)"'
+        inside += _name(name, turned if upright else f'class="tick" x="{x}" y="{y}"')
+    width = left + CELL * max(len(row) for row in values) + 4
+    return _svg(width, top + CELL * len(values) + 4, description, inside)
+
+
+def _name(name: str, where: str) -> str:
+    """Return a name beside or above cells, cut where it is long; the pointer shows all of it."""
+    short = name if len(name) <= NAME else name[: NAME - 1] + "…"
+    title = "" if short == name else f"<title>{escape(name)}</title>"
+    return f"<text {where}>{escape(short)}{title}</text>"
+
+
+def _cell(x: float, y: float, value: float, tip: str) -> str:
+    strong = " strong" if value >= 55 else ""
+    return (
+        f'<g class="cell" style="--v:{value:.1f}%"><rect x="{x}" y="{y}" width="{CELL - 1}" '
+        f'height="{CELL - 1}" data-tip="{escape(tip)}"/>'
+        f'<text class="value{strong}" x="{x + CELL / 2}" y="{y + CELL / 2 + 4}">{value:.0f}</text>'
+        "</g>"
+    )
+
+
+def packed(values: Sequence[Sequence[float]]) -> str:
+    """Return values in [0, 100] in tenths of a per cent for the page's script.
+
+    Base64 of a zlib stream of [N, N] low bytes, then [N, N] high bytes; 65535 where rows of
+    different lengths have no value. Rows of a confusion matrix add up to 1000, so that the size
+    is bounded: 500 classes take at most about 120 KB, however the clips are spread.
+    """
+    width = max(map(len, values))
+    flat: list[int] = []
+    for row in values:
+        flat += [round(10 * value) for value in row] + [NO_VALUE] * (width - len(row))
+    planes = bytes(cell & 255 for cell in flat) + bytes(cell >> 8 for cell in flat)
+    return base64.b64encode(zlib.compress(planes, 9)).decode()

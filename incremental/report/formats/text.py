@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from avcil.incremental.report.tables.table import Cell, Mark, Table
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PLAIN_WIDTH = 80
+LEAST_NAME = 16
+"""Least width of a column of names, in characters."""
 FILL = "To fill the empty cells:"
 
 
@@ -30,7 +33,10 @@ def terminal(tables: Iterable[Table], screen: int | None = None) -> str:
     )
     said: set[str] = set()
     for table in tables:
-        console.print(_drawn(table))
+        for part in _fitting(table, screen) if screen else [table]:
+            console.width = max(screen or PLAIN_WIDTH, _least_width(part))
+            console.print(_drawn(part))
+        console.width = screen or PLAIN_WIDTH
         for note in _new(table.notes, said):
             console.print(note, style="dim", markup=False)
         if table.commands:
@@ -39,6 +45,38 @@ def terminal(tables: Iterable[Table], screen: int | None = None) -> str:
             console.print(f"  {command}", style="cyan", markup=False, soft_wrap=True)
         console.print()
     return page.getvalue()
+
+
+def _fitting(table: Table, screen: int) -> list[Table]:
+    """Split a table that is wider than the screen; every part starts with the first column."""
+    parts: list[list[int]] = [[0]]
+    for column in range(1, len(table.columns)):
+        wider = _of_columns(table, [*parts[-1], column])
+        if len(parts[-1]) > 1 and _least_width(wider) > screen:
+            parts.append([0])
+        parts[-1].append(column)
+    return [_of_columns(table, part) for part in parts]
+
+
+def _of_columns(table: Table, places: Sequence[int]) -> Table:
+    rows = [[row[place] for place in places] for row in table.rows]
+    return replace(table, columns=[table.columns[place] for place in places], rows=rows)
+
+
+def _least_width(table: Table) -> int:
+    """Return the width below which columns would be cut: figures stay whole, names may wrap."""
+    widths = [_longest(table, place) for place in range(len(table.columns))]
+    return sum(
+        2 + (width if column.figure else min(LEAST_NAME, width))
+        for column, width in zip(table.columns, widths, strict=True)
+    )
+
+
+def _longest(table: Table, place: int) -> int:
+    from rich.cells import cell_len
+
+    column = table.columns[place]
+    return max(map(cell_len, [column.title, column.group, *(r[place].text for r in table.rows)]))
 
 
 def _new(notes: Iterable[str], said: set[str]) -> list[str]:
@@ -60,7 +98,13 @@ def _drawn(table: Table) -> RenderableType:
     for column in table.columns:
         heading = f"{column.group}\n{column.title}" if column.group else column.title
         figure = column.figure
-        drawing.add_column(Text(heading), justify="right" if figure else "left", no_wrap=figure)
+        least = None if figure else min(LEAST_NAME, _longest(table, len(drawing.columns)))
+        drawing.add_column(
+            Text(heading),
+            justify="right" if figure else "left",
+            no_wrap=figure,
+            min_width=least,
+        )
     for row in table.rows:
         drawing.add_row(*(Text(cell.text, style=styles[cell.mark]) for cell in row))
     return Group(Text(table.title, style="bold"), drawing)

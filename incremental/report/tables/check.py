@@ -68,12 +68,14 @@ def check_all(
 def _repeating(target: Target, found: Sequence[Benchmark]) -> list[tuple[Benchmark, Row]]:
     """Return the rows of a target's protocol: the very row that was reported, or else all.
 
-    The settings tell which; where a target has none or a version has changed them, the label.
+    The settings tell which, and rows of other settings do not repeat it; a target without any is
+    compared with the rows of its label.
     """
     rows = [(b, row) for b in found for row in b.rows if target.asks_for(b, row)]
-    same = [(b, row) for b, row in rows if row.digest == target.settings]
+    if target.settings:
+        return [(b, row) for b, row in rows if row.digest == target.settings]
     alike = [(b, row) for b, row in rows if row.label == target.label]
-    return same or alike or rows
+    return alike or rows
 
 
 def _distinct(targets: Iterable[Target]) -> list[Target]:

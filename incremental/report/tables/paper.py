@@ -5,6 +5,7 @@ Source: arXiv 2606.10887, tables 1 to 4.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,8 +167,21 @@ def _commands(lines: Iterable[Line], found: Benchmark) -> list[str]:
     if len(plain) > 1:
         joined = ",".join(options.removeprefix("--method ") for options in plain)
         missing = [f"--method {joined}", *(each for each in missing if each not in plain)]
-    start = f"avcil train --dataset {found.cache.dataset} --tasks {len(found.sizes)}"
+    start = f"avcil train --dataset {shlex.quote(found.cache.dataset)} --tasks {len(found.sizes)}"
+    start += _protocol_options(found)
     return [f"{start} {options} {SEEDS}" for options in missing]
+
+
+def _protocol_options(found: Benchmark) -> str:
+    """Return the options that give the sizes of the tasks and what all rows were trained with."""
+    sizes, options = found.sizes, ""
+    if sizes[0] != sum(sizes) // len(sizes):
+        options += f" --first-task {sizes[0]}"
+    for name in ("recipe", "memory"):
+        values = {row.settings.get(name) for row in found.rows}
+        if len(values) == 1 and None not in values:
+            options += f" --{name} {shlex.quote(str(values.pop()))}"
+    return options
 
 
 def _matching(
@@ -271,7 +285,7 @@ def _tasks_commands(
         missing = [method for method in methods if not _best_cell(method, fitting).text]
         if missing:
             commands.append(
-                f"avcil train --dataset {group[0].cache.dataset} --tasks {count} "
+                f"avcil train --dataset {shlex.quote(group[0].cache.dataset)} --tasks {count} "
                 f"--method {','.join(missing)} {SEEDS}"
             )
     return commands

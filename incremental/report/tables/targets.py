@@ -10,6 +10,7 @@ all terms. The CSV that `avcil report --format csv` writes is such a file.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from avcil.benchmarks.cards import cards
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.report.rows import Benchmark, Row
+from avcil.runtime.files import read_text
 
 BUILT_IN = "published"
 """Names the figures of the papers where a file is asked for."""
@@ -96,8 +98,8 @@ def published(dataset: str, table: str, targets: Iterable[Target]) -> list[Targe
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"{str(path)!r} cannot be read as a CSV file of targets ({error}); "
             f"{BUILT_IN!r} stands for the figures of the papers"
@@ -130,6 +132,9 @@ def _number(words: Mapping[str, str], name: str, where: str) -> float | None:
     if text in ("", "nan"):
         return None
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise ConfigError(f"{where}: {name} is not a number: {text!r}") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"{where}: {name} is not a number: {text!r}")
+    return value

@@ -1,7 +1,6 @@
 """Published dictionaries are read without running what is pickled in them."""
 
 import os
-import pickle
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,21 +12,11 @@ import pytest
 from avcil.cache.convert.safe_pickle import StoredArray, open_dictionary, read_dictionary
 from avcil.cache.errors import DictionaryRefused
 
-
-def save(path: Path, content: object, protocol: int = 3) -> None:
-    """Write as np.save does, in the pickle protocol of the NumPy of that day."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    array = np.empty((), object)
-    array[()] = content
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "|O", "fortran_order": False, "shape": ()}
-        )
-        pickle.dump(array, file, protocol=protocol)
+Save = Callable[..., None]
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
-def test_a_dictionary_is_read_as_numpy_would(tmp_path: Path, protocol: int) -> None:
+def test_a_dictionary_is_read_as_numpy_would(tmp_path: Path, protocol: int, save: Save) -> None:
     rng = np.random.default_rng(0)
     content = {
         "large": rng.normal(size=(40, 30)).astype(np.float32),
@@ -49,7 +38,9 @@ def test_a_dictionary_is_read_as_numpy_would(tmp_path: Path, protocol: int) -> N
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
-def test_large_arrays_stay_in_the_file_until_asked_for(tmp_path: Path, protocol: int) -> None:
+def test_large_arrays_stay_in_the_file_until_asked_for(
+    tmp_path: Path, protocol: int, save: Save
+) -> None:
     content = {f"{i}": np.full((1000, 100), i, np.float32) for i in range(50)}
     save(tmp_path / "d.npy", content, protocol)
     tracemalloc.start()
@@ -77,16 +68,22 @@ class Plain:
 )
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_code_in_a_dictionary_is_refused_and_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, Any], protocol: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: dict[str, Any],
+    protocol: int,
+    save: Save,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "d.npy", content, protocol)
-    with pytest.raises(DictionaryRefused, match=r"d.npy is not read: .*; where you trust the file"):
+    with pytest.raises(
+        DictionaryRefused, match=r"d.npy cannot be read safely: .*; if you trust the file"
+    ):
         open_dictionary(tmp_path / "d.npy")
     assert os.listdir() == ["d.npy"]  # noqa: PTH208
 
 
-def test_every_cut_of_a_dictionary_is_refused(tmp_path: Path) -> None:
+def test_every_cut_of_a_dictionary_is_refused(tmp_path: Path, save: Save) -> None:
     save(tmp_path / "d.npy", {"a": np.arange(600), "b": ["x", 1]})
     content = (tmp_path / "d.npy").read_bytes()
     for length in range(0, len(content), 37):
@@ -95,7 +92,7 @@ def test_every_cut_of_a_dictionary_is_refused(tmp_path: Path) -> None:
             open_dictionary(tmp_path / "d.npy")
 
 
-def test_an_array_that_is_no_dictionary_is_refused(tmp_path: Path) -> None:
+def test_an_array_that_is_no_dictionary_is_refused(tmp_path: Path, save: Save) -> None:
     np.save(tmp_path / "a.npy", np.arange(3))
     with pytest.raises(DictionaryRefused, match="array of int64"):
         open_dictionary(tmp_path / "a.npy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from avcil.incremental.config.config import Config
@@ -30,6 +32,9 @@ def test_zero_and_zero_point_zero_name_the_same_run() -> None:
         ("guided", {"batchsize": 1}, "the configuration has no setting 'batchsize'; choose from"),
         ("guided", {"method.cross_entropy": "all"}, "it takes one of separated, own-task, joint"),
         ("guided", {"epochs": 0}, "epochs must be at least 1, not 0"),
+        ("guided", {"learning_rate": float("nan")}, "learning_rate cannot be nan; it takes a fin"),
+        ("guided", {"losses.kd": float("inf")}, r"losses\.kd takes a number, not inf"),
+        ("guided", {"order_seed": -1}, "order_seed must not be negative: -1"),
         ("guided", {"seed": 1}, "seed is not set with --set"),
         ("guided", {"selection": "best"}, "selection cannot be 'best'; it takes one of random"),
         ("guided", {"head": "guided"}, "'head' is no setting: head is a group, such as head.width"),
@@ -50,6 +55,15 @@ def test_what_cannot_work_is_refused_and_what_would_is_listed(
 def test_an_unknown_data_set_gets_a_usual_protocol() -> None:
     config = resolved()
     assert (config.tasks, config.memory) == (5, 20)
+
+
+def test_the_usual_memory_has_an_exemplar_for_every_class() -> None:
+    assert resolve(Request(), replace(SUBJECT, training_clips=100)).memory == 12
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="seed must not be negative: -1"):
+        resolve(Request(seed=-1), SUBJECT)
 
 
 def test_methods_choose_exemplars_their_own_way() -> None:

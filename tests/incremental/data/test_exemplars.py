@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avcil.incremental.data.exemplars import Memory, rank_randomly
+from avcil.incremental.data.exemplars import Memory, herd, rank_randomly
 
 
 def learn(memory: Memory, task: int, classes: int, clips: int = 500) -> None:
@@ -51,3 +51,19 @@ def test_a_class_with_fewer_clips_than_its_quota_gives_them_all() -> None:
 
 def test_an_empty_memory_has_no_rows() -> None:
     assert Memory(10).rows.shape == (0,)
+
+
+def test_herding_takes_the_clip_that_brings_the_mean_nearest_and_none_twice() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(9, 4))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    order: list[int] = []
+    for _ in range(9):
+        free = [i for i in range(9) if i not in order]
+        gaps = [np.linalg.norm(features.mean(0) - features[[*order, i]].mean(axis=0)) for i in free]
+        order.append(free[int(np.argmin(gaps))])
+    assert herd(features).tolist() == order
+
+
+def test_herding_takes_equal_clips_once_each() -> None:
+    assert sorted(herd(np.ones((5, 3)) / 3**0.5)) == [0, 1, 2, 3, 4]

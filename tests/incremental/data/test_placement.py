@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,6 @@ from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Clips
 from avcil.errors import DeviceError
 from avcil.incremental.config.config import Config
-from avcil.incremental.config.resolve import Request
 from avcil.incremental.data.clips import TokenSet
 from avcil.incremental.data.placement import (
     AHEAD,
@@ -32,49 +31,21 @@ from avcil.incremental.data.placement import (
     clip_bytes,
 )
 from avcil.incremental.errors import ConfigError
-from avcil.incremental.launch.run import new_results
-from avcil.incremental.launch.schedule import resolve_all
-from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_run
 from avcil.incremental.train.precision import compute_deterministically
-from avcil.incremental.train.scenario import Scenario
-from avcil.incremental.train.trainer import Trainer
 from avcil.runtime.device import choose_device
-from avcil.runtime.progress import track
 
 CPU = torch.device("cpu")
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 3,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "learning_rate": 2e-3,
-}
-
-
-def configure(store: FeatureStore, method: str = "guided", /, **settings: object) -> Config:
-    (config,) = resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
-    return config
-
-
-def run(store: FeatureStore, config: Config, runs: Path, placement: Placement) -> Path:
-    folder, scenario = RunFolder.of(runs, config), Scenario(config, store)
-    results = new_results(config, store, scenario, placement.device)
-    folder.start(config, results)
-    with track("test", 9, "epochs") as bar:
-        Trainer(config, scenario, folder, results, placement).run(bar)
-    return folder.path
-
-
-def weights(folder: Path) -> list[bytes]:
-    return [(folder / f"task-{task}.safetensors").read_bytes() for task in range(3)]
 
 
 @pytest.mark.parametrize("method", ["guided", "icarl-nme"])
 def test_every_location_gives_the_same_matrix_and_weights(
-    ragged_store: FeatureStore, tmp_path: Path, method: str
+    ragged_store: FeatureStore,
+    tmp_path: Path,
+    method: str,
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
+    weights: Callable[[Path], list[bytes]],
 ) -> None:
     config = configure(ragged_store, method, **{"head.input_norm": "standardize"})
     device, *others = (
@@ -162,7 +133,11 @@ def test_the_location_is_chosen_from_free_memory(
 
 
 def test_the_location_is_logged(
-    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
 ) -> None:
     run(toy_store, configure(toy_store), tmp_path, Placement(CPU, "stream"))
     logged = [line for line in capsys.readouterr().err.splitlines() if "training clips" in line]
@@ -172,7 +147,11 @@ def test_the_location_is_logged(
 
 
 def test_a_small_set_on_the_device_is_not_logged(
-    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
 ) -> None:
     run(toy_store, configure(toy_store), tmp_path, Placement(CPU))
     assert "training clips" not in capsys.readouterr().err
@@ -211,7 +190,12 @@ class TestOnAGPU:
         compute_deterministically()
 
     def test_every_location_gives_the_same_matrix_and_weights(
-        self, ragged_store: FeatureStore, tmp_path: Path
+        self,
+        ragged_store: FeatureStore,
+        tmp_path: Path,
+        configure: Callable[..., Config],
+        run: Callable[..., Path],
+        weights: Callable[[Path], list[bytes]],
     ) -> None:
         config = configure(ragged_store, **{"head.width": 64})
         device, *others = (

@@ -67,3 +67,34 @@ def test_a_class_order_that_is_no_permutation_names_the_difference() -> None:
 def test_a_missing_class_order_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.txt"):
         read_class_order(tmp_path / "nowhere.txt")
+
+
+def test_a_class_order_names_what_stands_twice() -> None:
+    with pytest.raises(ConfigError, match=r"named more than once: \['a'\]"):
+        class_order(["a", "b"], names=["a", "a", "b"])
+
+
+def test_names_that_look_alike_are_shown_by_code_points() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    with pytest.raises(ConfigError, match=r"missing: \['.*' \[U\+00E9\]\], unknown: .*U\+0301"):
+        class_order([composed, "b"], names=[decomposed, "b"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_a_class_order_is_read_in_every_unicode_encoding(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "order.txt"
+    file.write_bytes("caf\u00e9\r\ncello\r\n".encode(encoding))
+    assert read_class_order(file) == ["caf\u00e9", "cello"]
+
+
+def test_a_class_order_in_another_encoding_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    file = tmp_path / "order.txt"
+    file.write_bytes("caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"order\.txt: it is not UTF-8 \(byte 4\): save it as"):
+        read_class_order(file)
+
+
+def test_a_first_task_beside_a_single_task_is_refused() -> None:
+    assert [len(task.new) for task in split_tasks(6, 1, first_task=6)] == [6]
+    with pytest.raises(ConfigError, match="a single task learns all 6 classes"):
+        split_tasks(6, 1, first_task=2)

@@ -219,15 +219,6 @@ def test_attention_weights_are_those_that_the_attention_uses() -> None:
     torch.testing.assert_close(layer(queries, memory, mask), by_hand)
 
 
-def test_a_classifier_that_grows_keeps_its_old_logits() -> None:
-    classifier, features = LinearClassifier(8), torch.randn(5, 8)
-    classifier.grow(2)
-    before = classifier(features)
-    classifier.grow(3)
-    assert classifier.classes == 5
-    assert torch.equal(classifier(features)[:, :2], before)
-
-
 def test_standardize_gives_real_tokens_mean_zero_and_deviation_one() -> None:
     tokens = 3 + 2 * torch.randn(200, 6, 5)
     tokens[:, :, 4] = 7.0  # a channel that never changes

@@ -1,6 +1,7 @@
 """`--check`: re-run figures against targets."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,3 +137,31 @@ def test_targets_that_differ_in_encoder_or_forgetting_are_all_compared(
     assert [holds for _, holds in check_lines(tmp_path, *lines)] == [True, False, True]
     again = ["demo,guided,80,,tiny,", "demo,guided,80,0,tiny,", "demo,guided,80,0,tiny,"]
     assert [holds for _, holds in check_lines(tmp_path, *again)] == [True]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_targets_are_read_after_a_spreadsheet_saved_them(
+    make_run: MakeRun, tmp_path: Path, encoding: str
+) -> None:
+    make_run()
+    targets = write_targets(tmp_path)
+    targets.write_text(targets.read_text(), encoding)
+    assert check_report([tmp_path], str(targets), 0.0)
+
+
+@pytest.mark.parametrize("tolerance", [float("nan"), float("inf")])
+def test_a_tolerance_that_is_not_finite_is_refused(tmp_path: Path, tolerance: float) -> None:
+    with pytest.raises(ConfigError, match="--tolerance takes percentage points"):
+        check_report([tmp_path], "published", tolerance)
+
+
+@pytest.mark.parametrize("other", [{"memory": 20}, {"recipe": "paper"}, {"first_task": 4}])
+def test_a_target_of_other_settings_was_not_run(
+    make_run: MakeRun, tmp_path: Path, other: dict[str, object]
+) -> None:
+    folder = make_run(**other)
+    targets = read_targets(write_targets(tmp_path))
+    shutil.rmtree(folder)
+    make_run()
+    checks = check_all(targets, benchmarks(gather([tmp_path]).runs)[0], 100.0)
+    assert [(check.row, check.holds) for check in checks] == [(None, False)]

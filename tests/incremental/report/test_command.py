@@ -77,7 +77,16 @@ def test_figures_are_written_beside_the_report(make_run: MakeRun, tmp_path: Path
     assert result.exit_code == 0
     assert sorted(path.name for path in folder.iterdir()) == [
         f"demo-tiny-ffffff-2tasks-{name}.pdf"
-        for name in ("accuracy", "forgetting", "losses-0-guided", "matrices")
+        for name in (
+            "accuracy",
+            "epochs-guided",
+            "forgetting",
+            "losses-guided",
+            "matrices",
+            "old-new",
+            "tasks",
+            "validation",
+        )
     ]
 
 
@@ -144,7 +153,7 @@ def test_as_many_figures_are_there_as_are_said(
     result = runner.invoke(app, [str(tmp_path), "--figures", str(folder)])
     assert result.exit_code == 0
     written = [path for path in folder.iterdir() if path.suffix == ".svg"]
-    assert len(written) == 5 * 4
+    assert len(written) == 4 * 8 + 8
     assert f"wrote {len(written)} figures" in result.stderr
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from avcil.incremental.report.formats.text import terminal
 from avcil.incremental.report.make import Format, render
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
-from avcil.incremental.report.tables.table import Cell, Column, Mark, mark_best
+from avcil.incremental.report.tables.table import Cell, Column, Mark, Table, mark_best
 from avcil.incremental.runs.results import CacheIdentity
 
 MakeRun = Callable[..., Path]
@@ -108,3 +109,22 @@ def test_a_figure_without_a_rival_is_not_the_best() -> None:
     rows = [[Cell("", 50.0)], [Cell("")]]
     mark_best([Column("accuracy", best=max)], rows, [True, True])
     assert [row[0].mark for row in rows] == [Mark.NONE, Mark.NONE]
+
+
+def wide_table() -> Table:
+    columns = [Column("method", figure=False), *(Column(f"figure {i}") for i in range(14))]
+    return Table("wide", "Wide", columns, [[Cell("guided"), *[Cell("50.00 ± 10.00")] * 14]])
+
+
+def test_a_table_wider_than_the_terminal_is_split_and_every_part_names_its_rows() -> None:
+    shown = terminal([wide_table()], 80)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert max(map(len, plain.splitlines())) <= 80
+    assert [f"figure {i}" in plain for i in range(14)] == [True] * 14
+    assert plain.count("50.00 ± 10.00") == 14
+    assert plain.count("guided") == plain.count("method") == 4
+
+
+def test_a_table_in_a_file_has_no_width() -> None:
+    lines = [line for line in terminal([wide_table()]).splitlines() if "guided" in line]
+    assert [line.count("50.00 ± 10.00") for line in lines] == [14]

@@ -131,3 +131,13 @@ def test_tasks_whose_test_clips_all_leak_are_reported(
         extra = {"leak_free_total": total, "leak_free_correct": correct}
         make_run(seed=seed, tasks=2, total=[10, 10], extra=extra)
     assert "guided" in render(benchmarks(gather([tmp_path]).runs)[0], form)
+
+
+def test_links_to_run_folders_are_followed_once(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "run").symlink_to(folder)
+    (links / "loop").symlink_to(links)
+    assert [run.folder for run in gather([links]).runs] == [links / "run"]
+    assert len(gather([tmp_path]).runs) == 1

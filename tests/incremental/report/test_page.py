@@ -1,7 +1,11 @@
 """The page: one file, the same figures, and in a browser it sorts, filters and answers."""
 
+import base64
+import dataclasses
+import random
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from avcil.incremental.report.figures import svg
 from avcil.incremental.report.make import make_tables, render
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
+from avcil.incremental.runs.results import CacheIdentity
 
 MakeRun = Callable[..., Path]
 METHODS = ("finetune", "guided", "joint", "lwf")
@@ -75,7 +81,10 @@ def test_the_page_is_well_formed_and_loads_nothing(found: list[Benchmark]) -> No
 def test_every_table_has_headings_and_every_drawing_a_text(found: list[Benchmark]) -> None:
     tags = outline(render(found, "html")).tags
     assert all(a.get("scope") for tag, a in tags if tag == "th")
-    assert all(a.get("aria-label") and a["role"] == "img" for tag, a in tags if tag == "svg")
+    drawings = [a for tag, a in tags if tag in ("svg", "canvas") and a.get("class") != "sample"]
+    assert all(a.get("aria-label") and a["role"] == "img" for a in drawings)
+    samples = [a for _, a in tags if a.get("class") == "sample"]
+    assert all(a["aria-hidden"] == "true" for a in samples)  # beside the name of the series
     count = [tag for tag, _ in tags].count
     assert count("caption") == count("table")
     ids = [a["id"] for _, a in tags if "id" in a]
@@ -96,6 +105,76 @@ def test_names_cannot_become_markup(make_run: MakeRun, tmp_path: Path) -> None:
 def test_no_folder_of_the_machine_is_on_the_page(found: list[Benchmark], tmp_path: Path) -> None:
     for form in ("html", "json", "csv", "latex", "markdown"):
         assert str(tmp_path) not in render(found, form)
+
+
+def test_20_rows_of_500_classes_make_a_page_of_at_most_5_megabytes(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    chance = random.Random(0)
+    names = [f"a class whose name is rather long, number {i}" for i in range(500)]
+    dense = [[chance.randrange(4) for _ in names] for _ in names]
+    for memory in range(20):
+        folder = make_run(order=names, tasks=50, memory=memory, extra={"confusion": dense})
+        (folder / "metrics.jsonl").unlink()
+    page = render(benchmarks(gather([tmp_path]).runs)[0], "html")
+    assert len(page.encode()) <= MOST_BYTES
+    assert page.count("<canvas") == 40
+    assert page.count("number 499") == 1  # the names stand once, not once for each row
+
+
+@pytest.mark.parametrize("values", [[[0.0, 100.0], [33.3, 66.7]], [[50.0], [12.5, 0.1]]])
+def test_packed_cells_are_those_of_the_matrix_to_a_tenth(values: list[list[float]]) -> None:
+    planes = zlib.decompress(base64.b64decode(svg.packed(values)))
+    half = len(planes) // 2
+    cells = [low + 256 * high for low, high in zip(planes[:half], planes[half:], strict=True)]
+    wide = [[*row, *[None] * (2 - len(row))] for row in values]
+    expected = [0xFFFF if v is None else round(10 * v) for row in wide for v in row]
+    assert cells == expected
+
+
+def test_headlines_have_no_hash_and_protocols_of_several_seeds_come_first(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run(tasks=2)
+    for seed in range(3):
+        make_run(tasks=5, seed=seed)
+    page = render(benchmarks(gather([tmp_path]).runs)[0], "html")
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    assert titles[:2] == [
+        "demo, encoder tiny with random weights: 5 tasks of 2 classes",
+        "demo, encoder tiny with random weights: 2 tasks of 2 classes",
+    ]
+    assert not any("ffffff" in title for title in titles)
+
+
+def test_two_caches_have_two_headlines(
+    make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
+) -> None:
+    for letter in "ab":
+        make_run(tasks=2, cache=dataclasses.replace(tiny, fingerprint=letter * 40))
+    page = render(benchmarks(gather([tmp_path]).runs)[0], "html")
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    assert len(set(titles)) == len(titles)
+
+
+def test_a_single_task_has_a_dash_for_what_it_cannot_forget(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run(tasks=1)
+    page = render(benchmarks(gather([tmp_path]).runs)[0], "html")
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+
+
+def test_classes_are_named_in_the_confusion_matrix(found: list[Benchmark]) -> None:
+    page = render(found, "html")
+    assert re.search(r'<text class="tick end"[^>]*>class 3</text>', page)
+    assert "class 3 classified as class 4: 2 of 58" in page
+
+
+def test_text_that_is_no_unicode_does_not_stop_the_page(make_run: MakeRun, tmp_path: Path) -> None:
+    results = make_run(extra={"confusion": CONFUSION}) / "results.json"
+    results.write_text(results.read_text("utf-8").replace("class 3", "half \\ud800"), "utf-8")
+    render(benchmarks(gather([tmp_path]).runs)[0], "html").encode()
 
 
 @pytest.fixture
@@ -156,10 +235,10 @@ def test_the_filter_leaves_rows_that_hold_all_words(shown: Any) -> None:
 @pytest.mark.slow
 def test_marks_say_their_figures_to_pointer_and_keyboard(shown: Any) -> None:
     tip = shown.locator("#tip")
-    shown.locator("#benchmark-0 circle[data-tip^='joint']").first.hover(force=True)
+    shown.locator("#benchmark-0 .mark[data-tip^='joint']").first.hover(force=True)
     assert re.search(r"joint: \d+\.\d\d ± \d+\.\d\d at 2 classes seen", tip.inner_text())
     shown.mouse.move(0, 0)
-    shown.locator("#benchmark-0 svg").first.focus()
+    shown.locator("#benchmark-0 svg[role=img]").first.focus()
     for _ in range(2):
         shown.keyboard.press("ArrowRight")
     assert "at 4 classes seen" in tip.inner_text()
@@ -194,12 +273,52 @@ def test_dark_and_light_are_one_click_apart(shown: Any) -> None:
         return str(shown.evaluate("getComputedStyle(document.body).backgroundColor"))
 
     light = paper()
-    shown.get_by_role("button", name="Dark or light").click()
+    shown.get_by_role("button", name="Theme").click()
     assert paper() != light
 
 
 @pytest.mark.slow
-def test_the_page_fits_a_phone(shown: Any) -> None:
-    shown.set_viewport_size({"width": 390, "height": 800})
-    width = shown.evaluate("document.documentElement.scrollWidth")
-    assert width <= 390
+@pytest.mark.parametrize("width", [375, 768, 1280])
+def test_nothing_lies_beyond_the_edge(shown: Any, width: int) -> None:
+    shown.set_viewport_size({"width": width, "height": 800})
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    too_wide = "all('.table').filter((box) => box.scrollWidth > box.clientWidth + 1).length"
+    assert shown.evaluate(too_wide) == 0
+    shown.get_by_role("button", name="Details of joint").click()
+    assert shown.evaluate(too_wide) == 0
+    inside = "document.querySelector('dialog[open]')"
+    assert shown.evaluate(f"{inside}.scrollWidth <= {inside}.clientWidth + 1")
+
+
+@pytest.mark.slow
+def test_the_filter_and_the_order_of_the_table_reach_the_figures(shown: Any) -> None:
+    section = shown.locator("#benchmark-0")
+    figure = section.locator(".shared figure").first
+    legend = figure.locator(".legend button:visible")
+    shown.locator("#rows-0 thead th", has_text="method").locator("button").click()
+    assert legend.all_inner_texts() == names(shown)
+    section.get_by_label("Filter").first.fill("guided")
+    assert legend.all_inner_texts() == names(shown)
+    assert figure.locator("svg g[data-row]:visible").count() == 2
+    section.get_by_label("Filter").first.fill("")
+    assert legend.count() == 5
+
+
+@pytest.mark.slow
+def test_a_large_matrix_is_one_picture_that_names_its_classes(
+    make_run: MakeRun, tmp_path: Path, browser: Any
+) -> None:
+    words = [f"class {i}" for i in range(40)]
+    make_run(order=words, tasks=20, extra={"confusion": [[7] + [0] * 39] * 40})
+    file = tmp_path / "report.html"
+    file.write_text(render(benchmarks(gather([tmp_path]).runs)[0], "html"), "utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(file.as_uri())
+    page.get_by_role("button", name="Details of guided").click()
+    matrix = page.locator("dialog[open] canvas").last
+    page.wait_for_function("(c) => c.cells", arg=matrix.element_handle())
+    matrix.focus()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#tip").inner_text() == "class 1 classified as class 0: 7 of 7"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#tip").inner_text() == "class 1 classified as class 1: 0 of 7"

@@ -8,6 +8,7 @@ import pytest
 
 from avcil.incremental.report.make import make_tables
 from avcil.incremental.report.select import benchmarks, gather
+from avcil.incremental.report.tables.paper import modalities_table
 from avcil.incremental.report.tables.table import Mark, Table
 from avcil.incremental.report.tables.targets import read_targets
 from avcil.incremental.runs.results import CacheIdentity, read_run, write_results
@@ -62,7 +63,7 @@ def test_a_method_that_was_not_run_is_an_empty_cell_with_its_command(
     (table,) = tables(tmp_path, "methods")
     assert lines(table)["LwF"] == ["58.07", "26.90", "", "", ""]
     assert table.commands == [
-        "avcil train --dataset ave --tasks 4 --method "
+        "avcil train --dataset ave --tasks 4 --recipe fast --memory 60 --method "
         "finetune,lwf,icarl-nme,icarl-fc,ssil,afc-nme,afc-lsc,avcil --seeds 0,1,2"
     ]
 
@@ -97,9 +98,10 @@ def test_the_table_of_losses_finds_each_ablation(make_run: MakeRun, tmp_path: Pa
         ("yes", "yes", "yes", "yes"): True,
     }
     assert table.commands == [
-        "avcil train --dataset demo --tasks 5 --method guided --set losses.feature=0 "
-        "--set losses.kd=0 --seeds 0,1,2",
-        "avcil train --dataset demo --tasks 5 --method guided --set losses.kd=0 --seeds 0,1,2",
+        "avcil train --dataset demo --tasks 5 --recipe fast --memory 60 "
+        "--method guided --set losses.feature=0 --set losses.kd=0 --seeds 0,1,2",
+        "avcil train --dataset demo --tasks 5 --recipe fast --memory 60 "
+        "--method guided --set losses.kd=0 --seeds 0,1,2",
     ]
 
 
@@ -252,3 +254,21 @@ def test_no_two_tables_have_one_title(make_run: MakeRun, tmp_path: Path, name: s
         make_run("lwf", rows=rows)
     titles = [table.title for table in tables(tmp_path, name)]
     assert len(set(titles)) == len(titles) == 2
+
+
+def test_the_command_for_an_empty_cell_gives_the_whole_protocol(
+    make_run: MakeRun, tmp_path: Path, tiny: CacheIdentity
+) -> None:
+    cache = dataclasses.replace(tiny, dataset="my clips")
+    folder = make_run("finetune", cache=cache, tasks=2, order=list("abcdef"))
+    results = read_run(folder).results
+    results.tasks = [list("abcd"), list("ef")]
+    write_results(folder, results)
+    (found,) = benchmarks(gather([tmp_path]).runs)[0]
+    assert (
+        modalities_table(found, [])
+        .commands[0]
+        .startswith(
+            "avcil train --dataset 'my clips' --tasks 2 --first-task 4 --recipe fast --memory 60 "
+        )
+    )

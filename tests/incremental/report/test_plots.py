@@ -1,6 +1,7 @@
 """Figures show what the runs hold, in files that do not change by themselves."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -9,6 +10,9 @@ import pytest
 
 from avcil.incremental.errors import RunDamaged
 from avcil.incremental.report.figures import curves, plots
+from avcil.incremental.report.figures.attention import draw_attention
+from avcil.incremental.report.figures.canvas import save
+from avcil.incremental.report.figures.write import FigureFiles, write_figures
 from avcil.incremental.report.make import render
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
@@ -66,12 +70,14 @@ def test_confusions_of_one_class_order_add_up(found: Benchmark) -> None:
     assert counts == [[10, 0, 0, 0]] * 4
 
 
-def test_every_figure_of_a_benchmark_is_drawn(found: Benchmark) -> None:
-    names = [name for name, _ in plots.figures(found)]
-    assert names == [
-        "accuracy", "forgetting", "matrices", "time",
-        "losses-0-guided", "confusion-0-guided", "losses-1-finetune",
-    ]  # fmt: skip
+def test_every_figure_of_a_benchmark_is_drawn(found: Benchmark, tmp_path: Path) -> None:
+    write_figures([found], FigureFiles(folder=tmp_path / "drawn"))
+    names = {p.stem.split("tasks-", 1)[1] for p in (tmp_path / "drawn").iterdir()}
+    assert names == {
+        "accuracy", "forgetting", "validation", "old-new", "tasks", "matrices", "time",
+        "losses-guided", "losses-finetune", "epochs-guided", "epochs-finetune",
+        "confusion-guided", "classes-guided",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", ["svg", "pdf", "png"])
@@ -79,7 +85,7 @@ def test_the_same_figure_gives_the_same_file(found: Benchmark, tmp_path: Path, s
     lines = curves.accuracy_curves(found)
     paths = [tmp_path / f"{name}.{suffix}" for name in "ab"]
     for path in paths:
-        plots.save(plots.draw_curves(lines, "classes seen", "accuracy (%)"), path)
+        save(plots.draw_curves(lines, "classes seen", "accuracy (%)"), path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -116,7 +122,7 @@ def test_attention_is_drawn_with_and_without_the_clip(tmp_path: Path, with_video
     attention = read_attention(write_attention(tmp_path / "a.npz", video))
     assert (attention.video is not None) == with_video
     assert attention.duration_s == 1.0
-    plots.save(plots.draw_attention(attention), tmp_path / "a.png")
+    save(draw_attention(attention), tmp_path / "a.png")
 
 
 def test_attention_that_does_not_add_up_is_named(tmp_path: Path) -> None:
@@ -125,6 +131,26 @@ def test_attention_that_does_not_add_up_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.npz").write_bytes(b"no")
     with pytest.raises(RunDamaged, match=r"b.npz is not an attention file"):
         read_attention(tmp_path / "b.npz")
+
+
+def test_attention_with_any_wrong_byte_is_read_or_named(tmp_path: Path) -> None:
+    path = write_attention(tmp_path / "a.npz")
+    whole = path.read_bytes()
+    pieces = [whole[:length] for length in range(0, len(whole), 97)]
+    flips = [whole[:i] + bytes([whole[i] ^ 255]) + whole[i + 1 :] for i in range(0, len(whole), 5)]
+    for content in (*pieces, *flips):
+        path.write_bytes(content)
+        with suppress(RunDamaged):  # nothing else may leave
+            assert read_attention(path).weights.size
+
+
+@pytest.mark.parametrize("field", [{"visual_hz": 0.0}, {"audio_hz": np.nan}, {"visual_hz": [1, 2]}])
+def test_attention_at_an_impossible_rate_is_named(tmp_path: Path, field: dict[str, object]) -> None:
+    path = write_attention(tmp_path / "a.npz")
+    with np.load(path) as stored:
+        np.savez(path, **{**dict(stored), **field})
+    with pytest.raises(RunDamaged, match=r"a\.npz"):
+        read_attention(path)
 
 
 def test_a_clip_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
@@ -139,7 +165,7 @@ def test_the_page_shows_the_attention_that_a_run_kept(make_run: MakeRun, tmp_pat
     write_attention(folder / "attention" / "a.npz")
     page = render(benchmarks(gather([tmp_path]).runs)[0], "html")
     assert (
-        'alt="Which sounds guided which frames: clip 1, a clip of bell, answered as drum"' in page
+        'alt="Which sounds guided which frames: clip 1, a clip of bell, classified as drum"' in page
     )
 
 

@@ -106,7 +106,7 @@ def test_every_run_folder_is_found_once_even_half_written(tmp_path: Path) -> Non
     whole = write_folder(tmp_path / "demo" / "whole")
     half = write_folder(tmp_path / "demo" / "half")
     (half / "config.json").unlink()
-    assert find_runs(tmp_path) == [half, whole]
+    assert find_runs(tmp_path) == ([half, whole], [])
 
 
 def test_a_run_of_another_version_is_refused_by_name(tmp_path: Path) -> None:

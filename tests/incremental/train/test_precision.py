@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,47 +10,13 @@ import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
-from avcil.incremental.config.resolve import Request
 from avcil.incremental.data.placement import (
     Placement,
 )
-from avcil.incremental.launch.run import new_results
-from avcil.incremental.launch.schedule import resolve_all
-from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_run
 from avcil.incremental.train.precision import autocast_type, compute_deterministically
-from avcil.incremental.train.scenario import Scenario
-from avcil.incremental.train.trainer import Trainer
-from avcil.runtime.progress import track
 
 CPU = torch.device("cpu")
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 3,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "learning_rate": 2e-3,
-}
-
-
-def configure(store: FeatureStore, method: str = "guided", /, **settings: object) -> Config:
-    (config,) = resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
-    return config
-
-
-def run(store: FeatureStore, config: Config, runs: Path, placement: Placement) -> Path:
-    folder, scenario = RunFolder.of(runs, config), Scenario(config, store)
-    results = new_results(config, store, scenario, placement.device)
-    folder.start(config, results)
-    with track("test", 9, "epochs") as bar:
-        Trainer(config, scenario, folder, results, placement).run(bar)
-    return folder.path
-
-
-def weights(folder: Path) -> list[bytes]:
-    return [(folder / f"task-{task}.safetensors").read_bytes() for task in range(3)]
 
 
 def test_products_are_not_rounded_where_the_machine_asks_for_it() -> None:
@@ -58,7 +25,13 @@ def test_products_are_not_rounded_where_the_machine_asks_for_it() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_bfloat16_learns_what_float32_learns(toy_store: FeatureStore, tmp_path: Path) -> None:
+def test_bfloat16_learns_what_float32_learns(
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
+    weights: Callable[[Path], list[bytes]],
+) -> None:
     exact, coarse = (
         run(
             toy_store,
@@ -89,6 +62,7 @@ def test_products_are_bfloat16_where_the_processor_has_it_and_it_pays(
     able: dict[str, bool],
     width: int,
     chosen: torch.dtype | None,
+    configure: Callable[..., Config],
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     settings = {"head.width": width, "batch_size": 64}
@@ -103,7 +77,11 @@ def test_products_are_bfloat16_where_the_processor_has_it_and_it_pays(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_results_say_how_the_products_were_computed(
-    toy_store: FeatureStore, tmp_path: Path, precision: str
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    precision: str,
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
 ) -> None:
     folder = run(toy_store, configure(toy_store, precision=precision), tmp_path, Placement(CPU))
     assert read_run(folder).results.versions["precision"] == precision

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
-from avcil.incremental.config.resolve import Request
 from avcil.incremental.data.clips import Replay, Sampler, TokenSet
 from avcil.incremental.data.placement import (
     DeviceTokens,
@@ -26,9 +26,6 @@ from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads.base import Batch, Encoded, Outputs
 from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.network import Network
-from avcil.incremental.launch.run import new_results
-from avcil.incremental.launch.schedule import resolve_all
-from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_metrics, read_run
 from avcil.incremental.train.fit import make_optimizer
 from avcil.incremental.train.graph import copy_tensors, tensors_of
@@ -36,41 +33,15 @@ from avcil.incremental.train.precision import compute_deterministically
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.step import Step
 from avcil.incremental.train.teacher import Teacher
-from avcil.incremental.train.trainer import Trainer
-from avcil.runtime.progress import track
 
 CPU = torch.device("cpu")
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 3,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "learning_rate": 2e-3,
-}
-
-
-def configure(store: FeatureStore, method: str = "guided", /, **settings: object) -> Config:
-    (config,) = resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
-    return config
-
-
-def run(store: FeatureStore, config: Config, runs: Path, placement: Placement) -> Path:
-    folder, scenario = RunFolder.of(runs, config), Scenario(config, store)
-    results = new_results(config, store, scenario, placement.device)
-    folder.start(config, results)
-    with track("test", 9, "epochs") as bar:
-        Trainer(config, scenario, folder, results, placement).run(bar)
-    return folder.path
-
-
-def weights(folder: Path) -> list[bytes]:
-    return [(folder / f"task-{task}.safetensors").read_bytes() for task in range(3)]
 
 
 def test_validation_every_few_epochs_keeps_the_best_of_those(
-    toy_store: FeatureStore, tmp_path: Path
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
 ) -> None:
     config = configure(toy_store, epochs=5, validate_every=2)
     folder = run(toy_store, config, tmp_path, Placement(CPU))
@@ -85,7 +56,10 @@ def test_validation_every_few_epochs_keeps_the_best_of_those(
 
 
 def test_validation_changes_no_weight_that_is_trained(
-    toy_store: FeatureStore, tmp_path: Path
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
 ) -> None:
     often, rarely = (
         run(toy_store, configure(toy_store, validate_every=k), tmp_path, Placement(CPU))
@@ -96,7 +70,12 @@ def test_validation_changes_no_weight_that_is_trained(
 
 
 def test_asking_for_a_graph_without_a_gpu_is_logged_once_and_changes_nothing(
-    toy_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
+    weights: Callable[[Path], list[bytes]],
 ) -> None:
     plain, graphed = (
         run(toy_store, configure(toy_store, graphed=asked), tmp_path, Placement(CPU))
@@ -118,9 +97,8 @@ def test_a_full_batch_is_the_first_of_an_epoch(
     assert sampler.full_batch == (len(index), new)
 
 
-def make_step(store: FeatureStore, **settings: object) -> tuple[Step, TokenSet]:
+def make_step(config: Config, store: FeatureStore) -> tuple[Step, TokenSet]:
     """Return the step of a first task, with full batches of 8 clips, and the clips of the task."""
-    config = configure(store, "finetune", **settings)
     task = Scenario(config, store).tasks[0]
     network = Network("guided", config.head_options(), store.encoding, LinearClassifier)
     network.classifier.grow(2)
@@ -131,7 +109,7 @@ def make_step(store: FeatureStore, **settings: object) -> tuple[Step, TokenSet]:
 
 
 def test_the_fast_form_serves_full_batches_whichever_comes_first(
-    toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+    configure: Callable[..., Config], toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run resumed at the last step of an epoch takes the steps of an uninterrupted one."""
     served: list[int] = []
@@ -144,7 +122,7 @@ def test_the_fast_form_serves_full_batches_whichever_comes_first(
         return fast
 
     monkeypatch.setattr(torch, "compile", compiler)
-    step, clips = make_step(toy_store, compiled=True)
+    step, clips = make_step(configure(toy_store, "finetune", compiled=True), toy_store)
     for _, batch in clips.draw(torch.arange(20).split([4, 8, 8])):
         step(batch, None)
     assert served == [8, 8]
@@ -152,11 +130,14 @@ def test_the_fast_form_serves_full_batches_whichever_comes_first(
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_step_is_freed_with_its_last_reference(
-    toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch, compiled: bool
+    configure: Callable[..., Config],
+    toy_store: FeatureStore,
+    monkeypatch: pytest.MonkeyPatch,
+    compiled: bool,
 ) -> None:
     """The next task needs the memory of a graph, maybe before Python collects cycles."""
     monkeypatch.setattr(torch, "compile", lambda form, **_: form)
-    step, clips = make_step(toy_store, compiled=compiled)
+    step, clips = make_step(configure(toy_store, "finetune", compiled=compiled), toy_store)
     step(next(clips.batches(8)), None)
     left = weakref.ref(step)
     gc.disable()
@@ -168,7 +149,7 @@ def test_a_step_is_freed_with_its_last_reference(
 
 
 def test_a_fast_form_that_fails_is_gone_before_the_plain_one_runs(
-    toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+    configure: Callable[..., Config], toy_store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A recording that failed holds the random generator and the memory of its graph."""
     held: list[weakref.ref[TokenSource]] = []
@@ -179,7 +160,7 @@ def test_a_fast_form_that_fails_is_gone_before_the_plain_one_runs(
         held.append(weakref.ref(recording))
         raise RuntimeError("no graph")
 
-    step, clips = make_step(toy_store)
+    step, clips = make_step(configure(toy_store, "finetune"), toy_store)
     plain = step._plain
 
     def looking(*inputs: Any) -> Any:
@@ -193,6 +174,9 @@ def test_a_fast_form_that_fails_is_gone_before_the_plain_one_runs(
 
 
 def test_a_failing_compiler_is_logged_and_training_continues(
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
+    weights: Callable[[Path], list[bytes]],
     toy_store: FeatureStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -211,7 +195,9 @@ def test_a_failing_compiler_is_logged_and_training_continues(
     assert "continuing without it: no C++ compiler\n" in capsys.readouterr().err
 
 
-def test_a_compiled_step_cannot_be_graphed(toy_store: FeatureStore) -> None:
+def test_a_compiled_step_cannot_be_graphed(
+    toy_store: FeatureStore, configure: Callable[..., Config]
+) -> None:
     with pytest.raises(ConfigError, match="compiled=true and graphed=true cannot be combined"):
         configure(toy_store, compiled=True, graphed=True)
 
@@ -234,7 +220,11 @@ def test_the_inputs_of_a_graph_are_copied_whole() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of the compiler are its own
 def test_a_compiled_step_computes_what_a_plain_one_does(
-    ragged_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ragged_store: FeatureStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
 ) -> None:
     """Loss terms within 1e-3 of each other over a run, and test answers within two clips of 30."""
     plain, compiled = (
@@ -260,7 +250,12 @@ class TestOnAGPU:
         compute_deterministically()
 
     def test_a_graph_computes_what_a_plain_step_does(
-        self, ragged_store: FeatureStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        ragged_store: FeatureStore,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        configure: Callable[..., Config],
+        run: Callable[..., Path],
     ) -> None:
         plain, graphed = (
             run(
@@ -276,7 +271,9 @@ class TestOnAGPU:
             assert one.losses == pytest.approx(other.losses, rel=1e-2, abs=1e-3)
 
     @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-    def test_steps_never_wait_for_the_device(self, toy_store: FeatureStore) -> None:
+    def test_steps_never_wait_for_the_device(
+        self, toy_store: FeatureStore, configure: Callable[..., Config]
+    ) -> None:
         config = configure(toy_store)
         task = Scenario(config, toy_store).tasks[1]
         rows = np.concatenate([toy_store.rows("train", each) for each in ([2, 3], [0, 1])])

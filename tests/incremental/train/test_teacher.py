@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Encoding
 from avcil.incremental.config.config import Config
-from avcil.incremental.config.resolve import Request
 from avcil.incremental.data.clips import TokenSet
 from avcil.incremental.data.placement import (
     DeviceTokens,
@@ -20,15 +20,8 @@ from avcil.incremental.data.placement import (
 )
 from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.network import Network, head_options
-from avcil.incremental.launch.run import new_results
-from avcil.incremental.launch.schedule import resolve_all
 from avcil.incremental.methods import METHODS, make_method
-from avcil.incremental.runs.folder import RunFolder
-from avcil.incremental.runs.results import read_metrics
-from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.teacher import Teacher
-from avcil.incremental.train.trainer import Trainer
-from avcil.runtime.progress import track
 
 CPU = torch.device("cpu")
 WIDE = Encoding(
@@ -42,49 +35,33 @@ WIDE = Encoding(
     audio_rate_hz=1.0,
     seconds=10.0,
 )
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 3,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "learning_rate": 2e-3,
-}
 
 
-def configure(store: FeatureStore, method: str = "guided", /, **settings: object) -> Config:
-    (config,) = resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
-    return config
+COMPARED = ({"feature": "pooled"}, {"feature_of": "all"}, {"feature": "cosine"})
+CASES = [
+    (method, {"head.name": head})
+    for method in METHODS
+    if make_method(method, {}).reads()
+    for head in ("guided", "avcil")
+] + [("guided", {f"method.{k}": v for k, v in each.items()}) for each in COMPARED]
 
 
-def run(store: FeatureStore, config: Config, runs: Path, placement: Placement) -> Path:
-    folder, scenario = RunFolder.of(runs, config), Scenario(config, store)
-    results = new_results(config, store, scenario, placement.device)
-    folder.start(config, results)
-    with track("test", 9, "epochs") as bar:
-        Trainer(config, scenario, folder, results, placement).run(bar)
-    return folder.path
-
-
-def weights(folder: Path) -> list[bytes]:
-    return [(folder / f"task-{task}.safetensors").read_bytes() for task in range(3)]
-
-
-@pytest.mark.parametrize("head", ["guided", "avcil"])
-@pytest.mark.parametrize("method", [name for name in METHODS if make_method(name, {}).reads()])
+@pytest.mark.parametrize(("method", "settings"), CASES, ids=str)
 def test_stored_outputs_of_the_teacher_equal_those_computed_at_each_step(
-    ragged_store: FeatureStore, tmp_path: Path, method: str, head: str
+    ragged_store: FeatureStore,
+    tmp_path: Path,
+    method: str,
+    settings: dict[str, str],
+    configure: Callable[..., Config],
+    run: Callable[..., Path],
+    outcome: Callable[[Path], dict[str, object]],
 ) -> None:
-    config = configure(ragged_store, method, **{"head.name": head})
+    config = configure(ragged_store, method, **settings)
     kept, computed = (
         run(ragged_store, config, tmp_path / str(keep), Placement(CPU, keep_teacher=keep))
         for keep in (True, False)
     )
-    assert weights(kept) == weights(computed)
-    assert [each.losses for each in read_metrics(kept)] == [
-        each.losses for each in read_metrics(computed)
-    ]
+    assert outcome(kept) == outcome(computed)
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
@@ -113,19 +90,3 @@ def test_the_teacher_gives_the_outputs_of_its_network_for_wide_tokens(
         near = partial(torch.testing.assert_close, rtol=0, atol=0.1 if autocast else 1e-5)
         near(once.logits, plain.logits)
         near(once.encoded.tokens, plain.encoded.tokens)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"feature": "pooled"}, {"feature_of": "all"}, {"feature": "cosine"}]
-)
-def test_the_guided_method_stores_whatever_it_compares(
-    ragged_store: FeatureStore, tmp_path: Path, settings: dict[str, str]
-) -> None:
-    config = configure(
-        ragged_store, **{f"method.{name}": value for name, value in settings.items()}
-    )
-    kept, computed = (
-        run(ragged_store, config, tmp_path / str(keep), Placement(CPU, keep_teacher=keep))
-        for keep in (True, False)
-    )
-    assert weights(kept) == weights(computed)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.cache.sources import leaks
+from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.errors import ConfigError, NonFiniteLoss, RunDamaged
@@ -22,7 +22,6 @@ from avcil.incremental.runs.attention import find_videos, kept_attention
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_metrics, read_run
 from avcil.incremental.train.scenario import Scenario
-from avcil.runtime.progress import Bar
 
 SMALL: dict[str, object] = {
     "tasks": 3,
@@ -50,11 +49,6 @@ def matrix(folder: Path) -> list[list[int]]:
     return read_run(folder).results.correct
 
 
-def epochs_logged(folder: Path) -> list[tuple[int, int]]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [(line["task"], line["epoch"]) for line in map(json.loads, lines)]
-
-
 def test_the_same_seed_gives_the_same_matrix_and_weights(
     toy_store: FeatureStore, tmp_path: Path, whole: Path
 ) -> None:
@@ -77,59 +71,6 @@ def test_a_finished_run_is_not_trained_again(toy_store: FeatureStore, tmp_path: 
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     train(toy_store, configs(toy_store), tmp_path)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-
-
-class Interrupter(Bar):
-    """Stops a run after some epochs, as Ctrl-C does."""
-
-    def __init__(self, epochs: int) -> None:
-        self.left = epochs
-
-    def advance(self, amount: int = 1, note: str = "", items: int = 0) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise KeyboardInterrupt
-
-    def skip(self, amount: int) -> None:
-        self.advance(amount)
-
-
-@pytest.mark.parametrize("epochs", [0, 1, 4, 6, 8])
-def test_an_interrupted_run_ends_with_the_matrix_of_an_uninterrupted_one(
-    toy_store: FeatureStore,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    whole: Path,
-    epochs: int,
-) -> None:
-    monkeypatch.setattr("avcil.incremental.train.checkpoint.CheckpointTimer.due", True)
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            "avcil.incremental.launch.schedule.track", lambda *_: _Constant(Interrupter(epochs))
-        )
-        with pytest.raises(KeyboardInterrupt):
-            train(toy_store, configs(toy_store), tmp_path / "cut")
-    (cut,) = train(toy_store, configs(toy_store), tmp_path / "cut")
-    assert matrix(cut) == matrix(whole)
-    for task in range(3):
-        name = f"task-{task}.safetensors"
-        assert (cut / name).read_bytes() == (whole / name).read_bytes()
-    assert (
-        epochs_logged(cut) == epochs_logged(whole) == [(t, e) for t in range(3) for e in range(3)]
-    )
-
-
-class _Constant:
-    """A context that gives one value."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __enter__(self) -> Any:
-        return self.value
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def test_results_hold_counts_exemplars_and_the_cache(toy_store: FeatureStore, whole: Path) -> None:
@@ -170,23 +111,6 @@ def test_nothing_leaks_where_ids_do_not_tell_the_video(toy_store: FeatureStore) 
     assert not leaks(toy_store.manifest).any()
 
 
-def test_a_memory_too_small_for_all_classes_is_the_same_after_a_resume(
-    toy_store: FeatureStore, tmp_path: Path
-) -> None:
-    settings = {"tasks": 6, "memory": 4, "epochs": 1}
-    (whole,) = train(toy_store, configs(toy_store, **settings), tmp_path / "whole")
-    assert [len(ids) for ids in read_run(whole).results.exemplars] == [4, 4, 3, 4, 0, 0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "avcil.incremental.launch.schedule.track", lambda *_: _Constant(Interrupter(5))
-        )
-        with pytest.raises(KeyboardInterrupt):
-            train(toy_store, configs(toy_store, **settings), tmp_path / "cut")
-    (cut,) = train(toy_store, configs(toy_store, **settings), tmp_path / "cut")
-    assert read_run(cut).results.exemplars == read_run(whole).results.exemplars
-    assert matrix(cut) == matrix(whole)
-
-
 def test_weights_are_read_to_the_device_they_are_for(
     toy_store: FeatureStore, tmp_path: Path
 ) -> None:
@@ -207,7 +131,7 @@ def test_a_term_that_is_switched_off_cannot_stop_the_run(
     (folder,) = train(toy_store, configs(toy_store, **{"losses.kd": 0}), tmp_path)
     logged = {term for epoch in read_metrics(folder) for term in epoch.losses}
     assert logged == {"ce", "feature"}
-    with pytest.raises(NonFiniteLoss, match="'kd' became nan in task 1"):
+    with pytest.raises(NonFiniteLoss, match="'kd' became nan in task 2"):
         train(toy_store, configs(toy_store), tmp_path)
 
 
@@ -240,6 +164,23 @@ def test_attention_names_the_clips_that_lie_beside_the_cache(tmp_path: Path) -> 
     assert find_videos(tmp_path / "elsewhere/features.zarr", ["a"]) == {}
 
 
+def test_attention_finds_clips_whose_ids_are_paths_or_parts_of_names(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    for name in ("test/a dog/0.mp4", "train/a dog/0.mp4", "5/abcdefghijk_000010_000020.mp4",
+                 "5/ABCDEFGHIJK_7.mp4"):  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (tmp_path / "secret.mp4").touch()
+    ids = ["test/a dog/0.mp4", "train/a dog/0", "abcdefghijk", "ABCDEFGHIJK_000007"]
+    odd = ["../secret.mp4", str(tmp_path / "secret.mp4"), "", ".", "a\0b", "x" * 5000]
+    assert find_videos(tmp_path / "features.zarr", [*ids, *odd]) == {
+        "test/a dog/0.mp4": root / "test/a dog/0.mp4",
+        "train/a dog/0": root / "train/a dog/0.mp4",
+        "abcdefghijk": root / "5/abcdefghijk_000010_000020.mp4",
+        "ABCDEFGHIJK_000007": root / "5/ABCDEFGHIJK_7.mp4",
+    }
+
+
 def test_the_loop_learns_what_can_be_learned(toy_store: FeatureStore, tmp_path: Path) -> None:
     (folder,) = train(toy_store, configs(toy_store, "joint", epochs=20), tmp_path)
     assert read_run(folder).results.matrix.mean_accuracy > 0.8
@@ -257,7 +198,7 @@ def test_a_non_finite_loss_names_task_epoch_and_term(
     toy_store: FeatureStore, poisoned: Callable[[Iterable[str]], FeatureStore], tmp_path: Path
 ) -> None:
     store = poisoned([toy_store.manifest.ids[toy_store.rows("train", [2])[0]]])
-    with pytest.raises(NonFiniteLoss, match=r"'ce' became nan in task 1, epoch 0"):
+    with pytest.raises(NonFiniteLoss, match=r"'ce' became nan in task 2, epoch 1"):
         train(store, configs(store, "finetune"), tmp_path)
 
 
@@ -299,3 +240,54 @@ def test_a_run_does_not_depend_on_where_the_cache_lies(
     shutil.copytree(toy_cache, tmp_path / "moved.zarr")
     moved = FeatureStore.open(tmp_path / "moved.zarr")
     assert configs(moved) == configs(toy_store)
+
+
+@pytest.mark.parametrize("method", ["icarl-nme", "afc-nme"])
+@pytest.mark.parametrize("settings", [{"memory": 5}, {"memory": 0, "memory_per_class": True}])
+def test_nearest_means_need_an_exemplar_of_every_class(
+    toy_store: FeatureStore, method: str, settings: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=f"{method} predicts by the mean .* give --memory"):
+        configs(toy_store, method, **settings)
+
+
+@pytest.mark.parametrize("method", ["guided", "icarl-fc", "ssil", "afc-lsc", "der"])
+@pytest.mark.parametrize("memory", [0, 2])
+def test_other_methods_train_with_a_memory_that_leaves_classes_out(
+    toy_store: FeatureStore, tmp_path: Path, method: str, memory: int
+) -> None:
+    (folder,) = train(toy_store, configs(toy_store, method, memory=memory, epochs=1), tmp_path)
+    assert read_run(folder).results.exemplars == [[]] * 3 or memory == 2
+
+
+def test_weights_that_diverge_in_the_last_step_stop_the_run(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    settings: dict[str, object] = {
+        "epochs": 1,
+        "batch_size": 1000,
+        "optimizer": "sgd",
+        "learning_rate": 1e38,
+        "weight_decay": 1e3,
+    }
+    with pytest.raises(NonFiniteLoss, match="weights became infinite or NaN in the last step of"):
+        train(toy_store, configs(toy_store, "finetune", momentum=0.0, **settings), tmp_path)
+
+
+def test_a_run_whose_results_were_deleted_is_trained_again(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    asked = configs(toy_store, "finetune", epochs=1)
+    (folder,) = train(toy_store, asked, tmp_path)
+    before = matrix(folder)
+    (folder / "results.json").unlink()
+    train(toy_store, asked, tmp_path)
+    assert matrix(folder) == before
+
+
+def test_a_data_set_name_never_leaves_the_folder_of_runs(
+    toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    (config,) = configs(toy_store)
+    with pytest.raises(AvcilError, match="cannot be the name of a data set"):
+        RunFolder.of(tmp_path, replace(config, dataset="../../outside"))
