@@ -28,7 +28,6 @@ import av
 import numpy as np
 import torch
 
-from avcil.extract.decode.images import upright
 from avcil.extract.decode.media import Sampling, decode
 from avcil.extract.encoders.base import Resizing
 
@@ -80,7 +79,7 @@ def as_0_1_0(path: Path) -> None:
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "NONE"
         frames = list(container.decode(video=0))
-    images = [upright(frame) for frame in frames]
+    images = [frame.to_ndarray(format="rgb24") for frame in frames]
     np.stack(images)
 
 

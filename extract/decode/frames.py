@@ -8,6 +8,7 @@ from itertools import chain, pairwise
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from avcil.extract.decode.tracks import Track
@@ -37,7 +38,9 @@ class Frames:
         rates = (track.stream.average_rate, track.stream.guessed_rate)
         stated = (float(rate) for rate in rates if rate and rate <= LARGEST_RATE_HZ)
         self._usual_s = 1 / next(stated, USUAL_RATE_HZ)
-        self.used = self.damaged = self.unordered = 0
+        self.used = self.damaged = self.dependent = self.unordered = 0
+        self.left_out_end_s = 0.0
+        """Until when frames that were left out would have been shown."""
         self._steps_s: list[float] = []
         self._shown = self._in_order()
         first = next(self._shown, None)
@@ -48,7 +51,7 @@ class Frames:
     @property
     def unusable(self) -> int:
         """Return how many frames could not be decoded, or have no place in time."""
-        return self.damaged + self.track.damaged + self.unordered
+        return self.damaged + self.dependent + self.track.damaged + self.unordered
 
     @property
     def missing(self) -> int:
@@ -59,7 +62,13 @@ class Frames:
             return 0
         steps = steps_s / np.median(steps_s)
         constant = (np.abs(steps - 1) < STEADY).mean() >= STEADY_SHARE
-        return int((np.round(steps) - 1).clip(0).sum()) if constant else 0
+        absent = int((np.round(steps) - 1).clip(0).sum()) if constant else 0
+        return max(0, absent - self.unusable)
+
+    @property
+    def still_s(self) -> float:
+        """Return the longest time without a new frame."""
+        return max(self._steps_s, default=0.0)
 
     def nearest(
         self, grid_s: NDArray[np.float64], zero_s: float, until_s: float
@@ -112,10 +121,18 @@ class Frames:
             yield _Shown(frame, last_s, last_s + length_s)
 
     def _whole(self) -> Iterator[av.VideoFrame]:
-        """Give the frames that are not damaged: what the decoder could only guess is left out."""
+        """Give the frames that the decoder did not guess and that refer to no lost one."""
+        references = self.track.references
         for frame in self.track.frames():
-            self.damaged += frame.is_corrupt
-            if not frame.is_corrupt:
+            dependent = references.refers_to_lost(frame)
+            if frame.is_corrupt and frame.pict_type != PictureType.B:
+                references.lose(frame)
+            if frame.is_corrupt or dependent:
+                self.damaged += frame.is_corrupt
+                self.dependent += not frame.is_corrupt
+                time_s = 0.0 if frame.time is None else frame.time + self._usual_s
+                self.left_out_end_s = max(self.left_out_end_s, time_s)
+            else:
                 yield frame
 
     def _placed(

@@ -247,7 +247,7 @@ def test_a_clip_of_which_frames_are_damaged_has_a_note_and_none_of_them_is_seen(
     flip(path, slice(middle, middle + 20))
     media = decode(path, AT_25)
     assert good.note == ""
-    assert media.note.endswith("of 50 frames are damaged")
+    assert "1 of 50 frames are damaged" in media.note
     assert len(media.frames) < len(good.frames)
     assert len(media.frame_index) == 50
 
