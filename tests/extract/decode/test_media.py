@@ -203,24 +203,6 @@ def test_a_cut_webm_which_decodes_without_an_error_is_found_out_by_its_length(
     assert "of 2.0 s of" in reason(path)
 
 
-def test_a_clip_that_a_phone_recorded_sideways_is_turned_upright(tmp_path: Path) -> None:
-    frames = numbered(50)
-    frames[:] = 0
-    frames[:, :, :32] = 255  # the left half is bright
-    path = write(tmp_path / "phone.mp4", frames=frames, sound=tone(2, 16_000))
-    content = bytearray(path.read_bytes())
-    matrix = content.index(b"tkhd") + 4 + 40  # the first track is the video
-    turned = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]  # a quarter turn, clockwise
-    content[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True) for value in turned
-    )
-    path.write_bytes(content)
-    upright = decode(path, AT_8).frames[0]
-    assert upright.shape == (64, 48, 3)
-    assert upright[:28].mean() > 200
-    assert upright[36:].mean() < 50
-
-
 def noise(count: int) -> NDArray[np.uint8]:
     """Draw frames of random fields, of which every bit of a file matters."""
     fields = np.random.default_rng(0).integers(0, 255, (count, 6, 8, 3), dtype=np.uint8)
