@@ -3,6 +3,7 @@
     python -m benchmarks.extract                                   # tiny encoder, CPU, demo-sized
     python -m benchmarks.extract --device cuda --encoder large     # PE-L/14@336, random weights
     python -m benchmarks.extract --memory 200 2000                 # peak memory by number of clips
+    python -m benchmarks.extract --decode                          # see benchmarks/decode.py
 
 One run alternates between:
 - ceiling: the vision tower on resized images in device memory, with the batches, the precision and
@@ -46,6 +47,7 @@ from avcil.extract.encoders.towers import AudioTower, TowerEncoder, Towers, Visi
 from avcil.extract.pipeline import extract
 from avcil.extract.plan import Settings
 from avcil.extract.worker import threads_beside
+from benchmarks.decode import show_decoding
 
 FILES = 8
 
@@ -239,7 +241,7 @@ def machine(arguments: argparse.Namespace) -> str:
     """Return the options, versions and machine as one line of JSON."""
     cuda = torch.cuda.get_device_name() if arguments.device == "cuda" else None
     return json.dumps(
-        vars(arguments)
+        {name: value for name, value in vars(arguments).items() if name != "before"}
         | {"python": platform.python_version(), "torch": torch.__version__, "gpu": cuda}
         | {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
     )
@@ -253,11 +255,16 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="clips per run; default by encoder")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, help="decoding processes")
+    parser.add_argument("--decode", action="store_true", help="only measure decoding")
+    parser.add_argument("--before", type=Path, help="checkout of 0.1.0 to compare decoding with")
     parser.add_argument(
         "--memory", type=int, nargs="+", metavar="CLIPS", help="only measure memory"
     )
     arguments = parser.parse_args()
     print(machine(arguments), flush=True)
+    if arguments.decode:
+        show_decoding(arguments.repeats, arguments.before)
+        return
     if arguments.memory:
         show_memory(arguments.memory)
         return

@@ -8,11 +8,16 @@ from itertools import chain, pairwise
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from avcil.extract.decode.tracks import Track
 
-USUAL_RATE_HZ = 25
+USUAL_RATE_HZ = 25.0
+STEADY, STEADY_SHARE = 0.1, 0.9
+"""A rate is constant if so many steps differ from the usual one by less than this share of it."""
+LARGEST_RATE_HZ = 240
+"""What a file states beyond is the precision of its times, not a rate of frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +35,13 @@ class Frames:
     def __init__(self, track: Track) -> None:
         """Decode up to the first frame that is whole."""
         self.track = track
-        rate = track.stream.average_rate or track.stream.guessed_rate or USUAL_RATE_HZ
-        self._usual_s = 1 / float(rate)
-        self.used = self.damaged = self.unordered = 0
+        rates = (track.stream.average_rate, track.stream.guessed_rate)
+        stated = (float(rate) for rate in rates if rate and rate <= LARGEST_RATE_HZ)
+        self._usual_s = 1 / next(stated, USUAL_RATE_HZ)
+        self.used = self.damaged = self.dependent = self.unordered = 0
+        self.left_out_end_s = 0.0
+        """Until when frames that were left out would have been shown."""
+        self._steps_s: list[float] = []
         self._shown = self._in_order()
         first = next(self._shown, None)
         self._shown = chain([] if first is None else [first], self._shown)
@@ -42,7 +51,24 @@ class Frames:
     @property
     def unusable(self) -> int:
         """Return how many frames could not be decoded, or have no place in time."""
-        return self.damaged + self.track.damaged + self.unordered
+        return self.damaged + self.dependent + self.track.damaged + self.unordered
+
+    @property
+    def missing(self) -> int:
+        """Return how many frames are not there, which can be told where their rate is constant."""
+        # Without the first: it may lie between a time of presentation and one of decoding.
+        steps_s = np.array(self._steps_s[1:])
+        if not len(steps_s):
+            return 0
+        steps = steps_s / np.median(steps_s)
+        constant = (np.abs(steps - 1) < STEADY).mean() >= STEADY_SHARE
+        absent = int((np.round(steps) - 1).clip(0).sum()) if constant else 0
+        return max(0, absent - self.unusable)
+
+    @property
+    def still_s(self) -> float:
+        """Return the longest time without a new frame."""
+        return max(self._steps_s, default=0.0)
 
     def nearest(
         self, grid_s: NDArray[np.float64], zero_s: float, until_s: float
@@ -75,25 +101,38 @@ class Frames:
     def _in_order(self) -> Iterator[_Shown]:
         """Give the frames whose times ascend, and count the others."""
         times = _Times()
-        last_s: float | None = None
+        last_s: float | None = None  # when the last frame was shown
+        before_s: float | None = None  # the time of the one before, shown or not
         frames: Iterator[av.VideoFrame | None] = map(times.see, self._whole())
         for frame, following in pairwise(chain(frames, [None])):
             assert frame is not None
             length_s = float((frame.duration or 0) * (frame.time_base or 0)) or self._usual_s
+            expected_s = None if before_s is None else before_s + length_s
             next_s = None if following is None else times.best(following)
-            time_s = self._placed(times.best(frame), last_s, next_s, length_s)
-            if last_s is not None and time_s <= last_s:
+            own_s = times.best(frame, expected_s)
+            before_s = self._placed(own_s, before_s, next_s, length_s)
+            if last_s is not None and before_s <= last_s:
                 self.unordered += 1
                 continue
             self.used += 1
-            last_s = time_s
-            yield _Shown(frame, time_s, time_s + length_s)
+            if last_s is not None:
+                self._steps_s.append(before_s - last_s)
+            last_s = before_s
+            yield _Shown(frame, last_s, last_s + length_s)
 
     def _whole(self) -> Iterator[av.VideoFrame]:
-        """Give the frames that are not damaged: what the decoder could only guess is left out."""
+        """Give the frames that the decoder did not guess and that refer to no lost one."""
+        references = self.track.references
         for frame in self.track.frames():
-            self.damaged += frame.is_corrupt
-            if not frame.is_corrupt:
+            dependent = references.refers_to_lost(frame)
+            if frame.is_corrupt and frame.pict_type != PictureType.B:
+                references.lose(frame)
+            if frame.is_corrupt or dependent:
+                self.damaged += frame.is_corrupt
+                self.dependent += not frame.is_corrupt
+                time_s = 0.0 if frame.time is None else frame.time + self._usual_s
+                self.left_out_end_s = max(self.left_out_end_s, time_s)
+            else:
                 yield frame
 
     def _placed(
@@ -121,9 +160,11 @@ class _Times:
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
         self._faults = {"pts": 0, "dts": 0}
+        self._rare = False
 
     def see(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Take note of a frame's times, before they are asked for."""
+        self._rare |= frame.pts is None
         for name in self._faults:
             stamp = getattr(frame, name)
             if stamp is not None:
@@ -131,11 +172,16 @@ class _Times:
                 self._last[name] = stamp
         return frame
 
-    def best(self, frame: av.VideoFrame) -> float | None:
-        """Return the time of a frame in seconds, if it has one."""
-        if frame.dts is None or (
-            frame.pts is not None and self._faults["pts"] <= self._faults["dts"]
-        ):
-            return frame.time
-        assert frame.time_base is not None, "a decoded frame has a time base"
-        return float(frame.dts * frame.time_base)
+    def best(self, frame: av.VideoFrame, expected_s: float | None = None) -> float | None:
+        """Return the time of a frame in seconds, if it has one.
+
+        Where only some frames have times (MPEG-PS), these may be those of a neighbour: the one that
+        is nearer to what is expected is taken.
+        """
+        dts_s = None if frame.dts is None else frame.dts * float(frame.time_base or 0)
+        if self._rare and expected_s is not None:
+            known_s = [time_s for time_s in (frame.time, dts_s) if time_s is not None]
+            return min(known_s, key=lambda time_s: abs(time_s - expected_s), default=None)
+        if self._faults["pts"] > self._faults["dts"]:
+            return dts_s
+        return dts_s if frame.pts is None else frame.time

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from avcil.extract.encoders.base import Resizing
@@ -24,6 +25,7 @@ class Images:
     def __init__(self, most: int, resizing: Resizing | None) -> None:
         """Prepare for at most so many frames; without a size, they keep that of the file."""
         self._most, self._resizing = most, resizing
+        self._upright = _Upright()
         self._array: NDArray[np.uint8] | None = None
         self._count = 0
         self.sizes: set[tuple[int, int]] = set()
@@ -35,7 +37,7 @@ class Images:
         Raises:
             MediaError: its size differs from that of the others, and none is asked for.
         """
-        image = upright(frame)
+        image = self._upright(frame)
         height, width = image.shape[:2]
         self.sizes.add((height, width))
         if self._resizing:
@@ -61,17 +63,36 @@ class Images:
         return self._array[: self._count]
 
 
-def upright(frame: Any) -> NDArray[np.uint8]:
-    """Return [H, W, 3] RGB as a player shows it: turned and mirrored as the file says."""
-    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+class _Upright:
+    """Converts frames to RGB as a player shows them: turned and mirrored as the file says."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._key: tuple[int, int, int] | None = None
+        self._matrix = (1, 0, 0, 1)
+
+    def __call__(self, frame: Any) -> NDArray[np.uint8]:
+        """Return [H, W, 3] RGB."""
+        # Not at each frame: `side_data` and its frame refer to each other, so that all frames would
+        # stay in memory until Python looks for such circles.
+        key = (frame.width, frame.height, frame.rotation)
+        if key != self._key:
+            self._key, self._matrix = key, _display_matrix(frame)
+        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        image = np.asarray(rgb.to_ndarray(), dtype=np.uint8)
+        # A point (x, y) is shown at (a x + c y, b x + d y); of other angles, the nearest right one.
+        a, b, c, d = self._matrix
+        across, down = (a, d) if abs(a) >= abs(b) else (c, b)
+        if abs(a) < abs(b):
+            image = image.transpose(1, 0, 2)
+        return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
     if DISPLAYMATRIX not in frame.side_data:
-        return image
-    # A point (x, y) is shown at (a x + c y, b x + d y); of other angles, the nearest right one.
+        return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(frame.side_data[DISPLAYMATRIX], np.int32)[:5].tolist()
-    across, down = (a, d) if abs(a) >= abs(b) else (c, b)
-    if abs(a) < abs(b):
-        image = image.transpose(1, 0, 2)
-    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+    return a, b, c, d
 
 
 def resize(image: NDArray[np.uint8], resizing: Resizing, into: NDArray[np.uint8]) -> None:

@@ -56,6 +56,7 @@ def decode(path: Path, sampling: Sampling) -> Media:
     Raises:
         MediaError: the file is missing, no media file, has no audio or no video track, or too
             little of it can be decoded.
+        MemoryError: also where FFmpeg is out of memory.
     """
     _check_file(path)
     try:
@@ -64,6 +65,8 @@ def decode(path: Path, sampling: Sampling) -> Media:
         sound = _sound(path, selection, sampling)
         with open_file(path) as container:
             return _clip(Track(container, selection, "video"), sound, sampling, selection.note)
+    except MemoryError as error:  # FFmpeg's is an FFmpegError too, and cannot be sent on
+        raise MemoryError(str(error)) from error
     except av.FFmpegError as error:
         raise MediaError(f"not a readable media file ({error.strerror})") from error
 

@@ -89,7 +89,8 @@ def _extent_of_sound(sound: Sound, span: Span) -> _Extent:
 def _extent_of_pictures(frames: Frames, span: Span) -> _Extent:
     usable = frames.used / (frames.used + frames.unusable)
     why = "; ".join(_unusable(frames))
-    return _extent(frames.track, frames.start_s or 0.0, frames.end_s, usable, span, why)
+    end_s = max(frames.end_s, frames.left_out_end_s)
+    return _extent(frames.track, frames.start_s or 0.0, end_s, usable, span, why)
 
 
 def _extent(
@@ -141,7 +142,7 @@ def _of_sound(sound: Sound, span: Span) -> Iterator[str]:
 
 
 def _damaged(sound: Sound) -> str:
-    damaged, packets = sound.track.damaged, sound.track.packets
+    damaged, packets = sound.track.damaged or sound.track.marked, sound.track.packets
     return f"{damaged} of {packets} packets of sound are damaged" if damaged else ""
 
 
@@ -159,7 +160,16 @@ def _of_pictures(frames: Frames, images: Images, span: Span) -> Iterable[str]:
 
 def _unusable(frames: Frames) -> Iterator[str]:
     total = frames.used + frames.unusable
+    if frames.track.marked:
+        yield f"{frames.track.marked} of {total} frames are incomplete in the file"
+    if frames.missing:
+        yield f"{frames.missing} of {total + frames.missing} frames are missing"
     if damaged := frames.damaged + frames.track.damaged:
         yield f"{damaged} of {total} frames are damaged"
+    if frames.dependent:
+        yield (
+            f"{frames.dependent} of {total} frames refer to damaged ones: the picture stands still "
+            f"for up to {frames.still_s:.1f} s"
+        )
     if frames.unordered:
         yield f"{frames.unordered} of {total} frames are out of order and left out"

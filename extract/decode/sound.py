@@ -5,10 +5,11 @@ Shapes: C channels; S samples.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 
 import av
 import numpy as np
@@ -19,8 +20,10 @@ from avcil.extract.errors import MediaError
 
 RESAMPLING_MARGIN_S = 0.1
 """Sound decoded beyond the nominal length, so that the resampler's filter sees past the cut."""
-LEAST_TOLERANCE_S, LARGEST_TOLERANCE_S = 0.015, 0.06
-"""Containers round times, to milliseconds or whole blocks: less than this is no gap."""
+SMALLEST_GAP_S, SMALLEST_OVERLAP_S = 0.015, 0.04
+"""Containers round times, to milliseconds or to whole blocks: less than this is neither."""
+BLOCKS_AHEAD = 24
+"""So many blocks must agree on a gap or an overlap: the times of single ones are often wrong."""
 LARGEST_RATIO = 2000
 """Of two sample rates, in whole numbers; beyond, the table of the resampler needs gigabytes."""
 
@@ -36,14 +39,6 @@ class _Block:
     @property
     def seconds(self) -> float:
         return self.samples.shape[1] / self.rate
-
-    @property
-    def tolerance_s(self) -> float:
-        """Return how far its time may be from the end of the block before it.
-
-        A little less than the block: one that is missing, or comes twice, is noticed.
-        """
-        return min(LARGEST_TOLERANCE_S, max(LEAST_TOLERANCE_S, 0.9 * self.seconds))
 
 
 @dataclass(slots=True)
@@ -78,11 +73,9 @@ class Sound:
         """Sound left out because its time had been filled already."""
         self.formats: list[str] = []
         self._stretches: list[_Stretch] = []
-        blocks = self._blocks()
-        for block, following in pairwise(chain(blocks, [None])):
-            if block is not None:
-                self._place(block, following)
-            if self._stretches and self.end_s - self.start_s >= seconds + RESAMPLING_MARGIN_S:
+        for block, starts_s in self._with_starts():
+            self._place(block, starts_s)
+            if self.end_s - self.start_s >= seconds + RESAMPLING_MARGIN_S:
                 break
         if not self._stretches:
             raise MediaError("no sound can be decoded")
@@ -139,24 +132,54 @@ class Sound:
                 yield _Block(time_s, samples, frame.sample_rate)
                 time_s = None
 
-    def _place(self, block: _Block, following: _Block | None) -> None:
-        """Put a block where its time says, or behind the one before if that is near enough."""
+    def _with_starts(self) -> Iterator[tuple[_Block, list[float]]]:
+        """Give each block, and when it would start by its own time and by those of the next."""
+        ahead: deque[_Block] = deque()
+        last_s: float | None = None
+        for block in chain(self._blocks(), [None] * BLOCKS_AHEAD):
+            if block is not None:
+                if block.time_s is not None and block.time_s == last_s:
+                    self.overlap_s += block.seconds  # the same packet twice
+                    continue
+                last_s = block.time_s
+                ahead.append(block)
+            if ahead and (block is None or len(ahead) > BLOCKS_AHEAD):
+                before_s = list(accumulate((each.seconds for each in ahead), initial=0.0))
+                times_s = [
+                    each.time_s - passed_s
+                    for each, passed_s in zip(ahead, before_s, strict=False)
+                    if each.time_s is not None
+                ]
+                yield ahead.popleft(), times_s
+
+    def _place(self, block: _Block, starts_s: list[float]) -> None:
+        """Put a block behind the one before, unless the next blocks agree on a gap or an overlap.
+
+        Args:
+            block: the next.
+            starts_s: when it would start by its own time, and by those of the blocks after it.
+        """
         if not self._stretches:
-            self._begin(block, self._first_time(block))
+            self._begin(block, starts_s[0] if starts_s else self._first_time())
             return
-        time_s = self.end_s if block.time_s is None else block.time_s
-        late_s = time_s - self.end_s
-        alone = following is not None and (following.time_s or time_s) < time_s
-        if abs(late_s) <= block.tolerance_s or (late_s > 0 and alone):
-            self._begin(block, self.end_s)
-        elif late_s > 0:
-            self._begin(block, time_s)
+        # The second lowest, since one may be wrong. Where several blocks share one time, those of
+        # the others are estimated, and may be too late.
+        agreed_s = sorted(starts_s)[:2][-1] - self.end_s if starts_s else 0.0
+        late_s = 0.0 if block.time_s is None else block.time_s - self.end_s
+        if min(late_s, agreed_s) > SMALLEST_GAP_S:
+            self._begin(block, self.end_s + min(late_s, agreed_s))
+        elif late_s < -SMALLEST_OVERLAP_S and abs(agreed_s - late_s) < SMALLEST_GAP_S:
+            self._cut(block, -late_s)
         else:
-            surplus = min(block.samples.shape[1], round(-late_s * block.rate))
-            self.overlap_s += surplus / block.rate
-            if surplus < block.samples.shape[1]:
-                rest = _Block(None, block.samples[:, surplus:], block.rate)
-                self._begin(rest, self.end_s)
+            self._begin(block, self.end_s)
+
+    def _cut(self, block: _Block, overlap_s: float) -> None:
+        """Add the part of a block that is later than what is there."""
+        surplus = min(block.samples.shape[1], round(overlap_s * block.rate))
+        self.overlap_s += surplus / block.rate
+        if surplus < block.samples.shape[1]:
+            rest = _Block(None, block.samples[:, surplus:], block.rate)
+            self._begin(rest, self.end_s)
 
     def _begin(self, block: _Block, time_s: float) -> None:
         """Add a block to the last stretch, or begin another with it."""
@@ -170,9 +193,7 @@ class Sound:
             self._stretches.append(last)
         last.add(block.samples)
 
-    def _first_time(self, block: _Block) -> float:
-        if block.time_s is not None:
-            return block.time_s
+    def _first_time(self) -> float:
         stream = self.track.stream
         return float((stream.start_time or 0) * stream.time_base)
 

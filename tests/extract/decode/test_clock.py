@@ -1,8 +1,8 @@
-"""Sound and pictures lie on one clock: every block of sound and every frame at its own time."""
+"""Sound and pictures on one clock: tracks that start apart, missing times, clocks that jump."""
 
 from __future__ import annotations
 
-from fractions import Fraction
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,68 +10,94 @@ import av
 import numpy as np
 import pytest
 
-from avcil.extract.decode.media import Sampling, decode
-from avcil.extract.encoders.base import Media
-
-RATE = 16_000
-SAMPLING = Sampling(seconds=4, visual_rate_hz=25, sample_rate=RATE)
-
-
-def write(path: Path, blocks: list[tuple[float, float]], pictures_s: float = 0.0) -> Path:
-    """Write 4 s of frames that say their number, and constant sound from and to these seconds."""
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("ffv1", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        audio: Any = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
-        packets = []
-        for number in range(100):
-            level = np.full((48, 64, 3), 2 * number, np.uint8)
-            frame = av.VideoFrame.from_ndarray(level, format="rgb24")
-            frame.pts, frame.time_base = number + round(25 * pictures_s), Fraction(1, 25)
-            packets += video.encode(frame)
-        packets += video.encode()
-        for start_s, end_s in blocks:
-            for first in range(round(start_s * RATE), round(end_s * RATE), 1600):
-                sound = np.full((1, 1600), 8000, np.int16)
-                block = av.AudioFrame.from_ndarray(sound, format="s16", layout="mono")
-                block.sample_rate, block.pts, block.time_base = RATE, first, Fraction(1, RATE)
-                packets += audio.encode(block)
-        for packet in sorted(packets, key=lambda each: each.pts * each.time_base):
-            container.mux(packet)
-    return path
-
-
-def frame_at(media: Media, seconds: float) -> int:
-    level = media.frames[media.frame_index[round(25 * seconds)]].mean()
-    return round(float(level) / 2)
-
-
-def heard(media: Media) -> list[bool]:
-    """Tell for each tenth of a second whether there is sound, at its middle."""
-    return (np.abs(media.waveform[800::1600]) > 0.1).tolist()
-
-
-@pytest.mark.parametrize("suffix", ["mkv", "nut"])
-@pytest.mark.parametrize(
-    "blocks",
-    [[(0.0, 4.0)], [(1.0, 4.0)], [(0.0, 1.0), (2.5, 4.0)], [(0.5, 1.0), (1.5, 2.0), (3.0, 4.0)]],
+from avcil.extract.decode.media import decode
+from tests.extract.decode.numbered import (
+    KINDS,
+    RATE,
+    SAMPLING,
+    Change,
+    apart_s,
+    assert_together,
+    joined,
+    later,
+    number_of,
+    write,
 )
-def test_sound_is_heard_when_it_is_played(
-    tmp_path: Path, blocks: list[tuple[float, float]], suffix: str
+
+
+@pytest.mark.parametrize(("name", "codecs", "rate"), KINDS)
+def test_b_frames_and_roundings_of_any_container_keep_sound_and_pictures_together(
+    tmp_path: Path, name: str, codecs: tuple[str, str], rate: int
 ) -> None:
-    media = decode(write(tmp_path / f"clip.{suffix}", blocks), SAMPLING)
-    expected = [any(a <= t / 10 < b for a, b in blocks) for t in range(len(heard(media)))]
-    assert heard(media) == expected
-    assert [frame_at(media, seconds) for seconds in (0.0, 1.0, 3.0)] == [0, 25, 75]
+    bframes = {"bf": "2", "g": "25"} if codecs[0] in ("libx264", "mpeg4", "mpeg2video") else None
+    media = decode(write(tmp_path / name, codecs=codecs, rate=rate, options=bframes), SAMPLING)
+    assert media.note == ""
+    assert len(media.frames) >= 95
+    assert_together(media)
 
 
-def test_the_note_says_how_much_silence_was_filled_in(tmp_path: Path) -> None:
-    media = decode(write(tmp_path / "clip.mkv", [(0.0, 1.0), (2.5, 4.0)]), SAMPLING)
-    assert "1.50 s of silence filled in" in media.note
-    assert decode(write(tmp_path / "whole.mkv", [(0.0, 4.0)]), SAMPLING).note == ""
+def test_frames_without_a_time_follow_each_other_at_the_rate_of_frames(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mpg", codecs=("libx264", "mp2"), rate=48_000)
+    with av.open(str(path)) as container:
+        times = [frame.pts for frame in container.decode(video=0)]
+    assert times.count(None) > 80
+    media = decode(path, SAMPLING)
+    assert len(media.frames) >= 95
+    assert_together(media)
 
 
-def test_pictures_that_start_after_the_sound_stay_at_their_own_time(tmp_path: Path) -> None:
-    media = decode(write(tmp_path / "clip.mkv", [(0.0, 4.0)], pictures_s=0.4), SAMPLING)
-    assert all(heard(media))
-    assert [frame_at(media, seconds) for seconds in (1.0, 3.0)] == [15, 65]
+@pytest.mark.parametrize(
+    ("name", "codecs", "rate"), [*KINDS[:4], ("a.ts", ("libx264", "aac"), 48_000)]
+)
+def test_sound_that_starts_later_has_silence_before_it(
+    tmp_path: Path, name: str, codecs: tuple[str, str], rate: int
+) -> None:
+    def delayed(packet: Any, kind: str, number: int) -> list[Any]:
+        return [later(packet, 1.2)] if kind == "audio" else [packet]
+
+    media = decode(write(tmp_path / name, delayed, codecs=codecs, rate=rate), SAMPLING)
+    assert re.match(r"the sound starts 1\.[12] s late: silence until then", media.note)
+    assert np.abs(media.waveform[: round(1.1 * RATE)]).max() < 1e-2
+    found = apart_s(media)
+    assert len(found) >= 10
+    assert all(abs(each - 1.2) < 0.06 for each in found)
+
+
+def test_pictures_that_start_later_are_frozen_before_and_noted(tmp_path: Path) -> None:
+    def delayed(packet: Any, kind: str, number: int) -> list[Any]:
+        return [later(packet, 1.0)] if kind == "video" else [packet]
+
+    media = decode(write(tmp_path / "a.mkv", delayed), SAMPLING)
+    assert "the pictures start 1.0 s late: the first is shown until then" in media.note
+    assert all(abs(each + 1.0) < 0.06 for each in apart_s(media)[6:])
+
+
+def test_pictures_that_end_before_the_sound_are_frozen_and_noted(tmp_path: Path) -> None:
+    def short(packet: Any, kind: str, number: int) -> list[Any]:
+        return [packet] if kind == "audio" or packet.pts * packet.time_base < 3 else []
+
+    media = decode(write(tmp_path / "a.mkv", short), SAMPLING)
+    assert media.note == "the pictures end 1.0 s before the sound: the last is shown until then"
+    assert number_of(media.frames[-1]) == 74
+
+
+@pytest.mark.parametrize("jump_s", [500.0, -1.5])
+def test_a_jump_of_the_clock_moves_sound_and_pictures_alike(tmp_path: Path, jump_s: float) -> None:
+    def part(first: bool) -> Change:
+        def change(packet: Any, kind: str, number: int) -> list[Any]:
+            # Whole groups of pictures; the second recording has a clock of its own.
+            if (packet.dts * packet.time_base < 2) != first:
+                return []
+            return [packet if first else later(packet, jump_s)]
+
+        return change
+
+    options = {"g": "25", "bf": "0", "sc_threshold": "0"}
+    parts = [
+        write(tmp_path / f"{first}.ts", part(first), codecs=("libx264", "mp2"), rate=48_000,
+              options=options)
+        for first in (True, False)
+    ]  # fmt: skip
+    media = decode(joined(tmp_path / "both.ts", parts), SAMPLING)
+    assert "the clock jumps (" in media.note
+    assert_together(media)

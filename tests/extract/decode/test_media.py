@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -202,24 +203,6 @@ def test_a_cut_webm_which_decodes_without_an_error_is_found_out_by_its_length(
     assert "of 2.0 s of" in reason(path)
 
 
-def test_a_clip_that_a_phone_recorded_sideways_is_turned_upright(tmp_path: Path) -> None:
-    frames = numbered(50)
-    frames[:] = 0
-    frames[:, :, :32] = 255  # the left half is bright
-    path = write(tmp_path / "phone.mp4", frames=frames, sound=tone(2, 16_000))
-    content = bytearray(path.read_bytes())
-    matrix = content.index(b"tkhd") + 4 + 40  # the first track is the video
-    turned = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]  # a quarter turn, clockwise
-    content[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True) for value in turned
-    )
-    path.write_bytes(content)
-    upright = decode(path, AT_8).frames[0]
-    assert upright.shape == (64, 48, 3)
-    assert upright[:28].mean() > 200
-    assert upright[36:].mean() < 50
-
-
 def noise(count: int) -> NDArray[np.uint8]:
     """Draw frames of random fields, of which every bit of a file matters."""
     fields = np.random.default_rng(0).integers(0, 255, (count, 6, 8, 3), dtype=np.uint8)
@@ -246,7 +229,7 @@ def test_a_clip_of_which_frames_are_damaged_has_a_note_and_none_of_them_is_seen(
     flip(path, slice(middle, middle + 20))
     media = decode(path, AT_25)
     assert good.note == ""
-    assert media.note.endswith("of 50 frames are damaged")
+    assert "1 of 50 frames are damaged" in media.note
     assert len(media.frames) < len(good.frames)
     assert len(media.frame_index) == 50
 
@@ -257,18 +240,18 @@ def test_a_file_with_many_flipped_bits_is_refused(clip: Path) -> None:
     assert reason(clip).startswith("only ")
 
 
-def test_a_damaged_packet_of_sound_costs_no_other_and_is_noted(tmp_path: Path) -> None:
+def test_sound_of_which_many_packets_are_damaged_is_refused(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.mkv", frames=noise(50), sound=tone(2, 16_000), codecs=("libx264", "flac")
     )
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
     content = path.read_bytes()
-    where = content.index(b"\xff\xf8", len(content) // 2)  # a frame of flac
-    flip(path, slice(where, where + 400))
-    media = decode(path, AT_25)
-    assert "1 of 28 packets of sound are damaged" in media.note
-    assert "of silence filled in" in media.note
-    assert len(media.waveform) == 32_000
-    assert media.waveform[-8_000:].std() > 0.05  # the sound after the damage is there
+    for packet in packets[::3]:
+        where = content.index(bytes(packet))
+        content = content[:where] + bytes(packet.size) + content[where + packet.size :]
+    path.write_bytes(content)
+    assert re.search(r"of [12]\.\d s of audio can be decoded \(\d+ of \d+ packets of", reason(path))
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
