@@ -94,6 +94,29 @@ class DiscriminantClassifier(MomentClassifier):
         self.bias = -0.5 * (self.weight * means).sum(0)
 
 
+class PrototypeClassifier(MomentClassifier):
+    """The class whose mean has the largest cosine with the clip.
+
+    Source: Zhou et al., Revisiting Class-Incremental Learning with Pre-Trained Models (SimpleCIL),
+    IJCV 2024, equation 3.
+    """
+
+    def expand(self, features: Tensor) -> Tensor:
+        """Return the features themselves."""
+        return features.double()
+
+    def tune(self, features: Tensor, labels: Tensor) -> None:
+        """Choose nothing."""
+
+    def solve(self) -> None:
+        """Set the weights to the directions of the class means."""
+        self.weight = functional.normalize(self.sums, dim=0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return cosines [B, C] of features [B, D]."""
+        return functional.normalize(features.double()) @ self.weight
+
+
 class RandomRidgeClassifier(MomentClassifier):
     """Ridge regression to one-hot labels on random ReLU features.
 

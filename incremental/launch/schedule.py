@@ -59,6 +59,7 @@ def describe(store: FeatureStore) -> Subject:
         rows=hashlib.sha256(text.encode()).hexdigest()[:16],
         training_clips=len(store.rows("train")),
         classes=len(manifest.classes),
+        unit_norm=bool(store.encoding.unit_norm),
     )
 
 

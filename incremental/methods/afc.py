@@ -30,6 +30,9 @@ class AFC(Method):
 
     proxies: int = 10
     margin: float = 0.6
+    reset_scale: bool = True
+    """Whether the learned scale of the logits starts at 1 in every task, as in AV-CIL's released
+    code, instead of from the previous task's."""
 
     replay = Replay.MIXED
     selection = "herding"
@@ -43,6 +46,8 @@ class AFC(Method):
         """Initialize the proxies of new classes from their clips; in the first task, at random."""
         if task.earlier:
             assert isinstance(network.classifier, ProxyClassifier)
+            if self.reset_scale:
+                network.classifier.eta.fill_(1.0)
             batches = [(network.encode(batch).features, batch.labels) for batch in clips]
             features, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
             network.classifier.imprint([features[labels == position] for position in task.new])
@@ -81,4 +86,4 @@ class AFCNearestMean(AFC):
     """AFC that predicts the class whose exemplars' mean is nearest (NME)."""
 
     title = "AFC-NME"
-    nearest_mean = True
+    classify = "nearest-mean"

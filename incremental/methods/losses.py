@@ -16,6 +16,8 @@ from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Encoded
 
 FeatureDistance = Literal["tokens", "pooled", "cosine", "smooth-l1"]
+Softmax = Literal["separated", "own-task", "joint"]
+"""Which classes share a softmax: new ones and old ones apart, those of each task, or all."""
 
 
 def widen(values: Tensor) -> Tensor:
@@ -106,6 +108,15 @@ def own_task_cross_entropy(logits: Tensor, labels: Tensor, task: Task) -> Tensor
         # `where`, not a selection: the shape must not depend on the labels.
         chosen = torch.where(inside, block.gather(1, place[:, None])[:, 0], chosen)
     return -chosen.mean()
+
+
+def cross_entropy(logits: Tensor, batch: Batch, task: Task, kind: Softmax) -> Tensor:
+    """Cross-entropy of the batch in one of the forms of `Softmax`."""
+    if kind == "joint":
+        return functional.cross_entropy(logits, batch.labels)
+    if kind == "own-task":
+        return own_task_cross_entropy(logits, batch.labels, task)
+    return separated_cross_entropy(logits, batch, task)
 
 
 def sigmoid_distillation(new: Tensor, old: Tensor, *, sigmoid_twice: bool = False) -> Tensor:

@@ -64,7 +64,7 @@ class RunFolder:
         """Create the folder of a new run."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_results(self.path, results)
-        write_json(self.path / "config.json", config.plain())
+        write_json(self.path / "config.json", config.stored())
 
     def read(self) -> Results | None:
         """Return the results so far; None before the run was started, or without its results.

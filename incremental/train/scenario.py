@@ -9,6 +9,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import SPLITS, Split
 from avcil.cache.sources import leaks
 from avcil.incremental.config.config import Config, derive_seed
+from avcil.incremental.data.clips import Replay
 from avcil.incremental.data.tasks import class_order, split_tasks
 from avcil.incremental.errors import ConfigError
 
@@ -33,7 +34,7 @@ class Scenario:
         self.labels = class_order(classes, config.order_seed, config.class_order)  # by position
         self.positions = np.argsort(self.labels)  # by label
         self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
-        if config.make_method().nearest_mean:
+        if config.rule == "nearest-mean" and config.make_method().replay is not Replay.ALL:
             _check_memory(config, len(classes))
         self.leaks = leaks(store.manifest)  # [N]
         self._rows: dict[tuple[Split, int], NDArray[np.int64]] = {}

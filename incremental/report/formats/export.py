@@ -14,6 +14,11 @@ from avcil.incremental.report.rows import Benchmark, Row, Summary
 from avcil.incremental.runs.results import Run
 
 JSON_FORMAT = 1
+FIGURES = (
+    "backward_transfer", "forgetting_including_last", "first_minus_last", "anytime_accuracy",
+    "old_accuracy", "new_accuracy",
+)  # fmt: skip
+"""Properties of the accuracy matrix that are written in per cent, None where there is none."""
 CSV_FIELDS = (
     "dataset", "encoder", "fingerprint", "random_weights", "tasks", "method", "modality", "head",
     "without", "label", "settings", "mean_accuracy", "mean_accuracy_deviation",
@@ -106,5 +111,5 @@ def run_details(run: Run) -> dict[str, Any]:
         "mean_accuracy": 100 * matrix.mean_accuracy,
         "average_forgetting": _number(100 * matrix.average_forgetting),
         "last_accuracy": 100 * matrix.last_accuracy,
-        "backward_transfer": _number(100 * matrix.backward_transfer),
+        **{name: _number(100 * getattr(matrix, name)) for name in FIGURES},
     }

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
@@ -211,6 +211,20 @@ def test_a_negative_few_shot_is_refused(toy_store: FeatureStore) -> None:
         config(toy_store, "ssil", few_shot=0)
 
 
+@pytest.mark.parametrize("reset", [True, False])
+def test_the_scale_of_afc_starts_anew_in_every_task(
+    reset: bool, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    first = run(toy_store, "afc-lsc", tmp_path / "first", **{"method.reset_scale": reset})
+    cut = back_to_task(first, 1, tmp_path)
+    weights = load_file(cut / "task-0.safetensors")
+    weights["classifier.eta"] = torch.tensor(3.0)
+    save_file(weights, cut / "task-0.safetensors")
+    run(toy_store, "afc-lsc", tmp_path, **{"method.reset_scale": reset})
+    eta = float(load_file(cut / "task-1.safetensors")["classifier.eta"])
+    assert eta == pytest.approx(1.0 if reset else 3.0, abs=0.1)
+
+
 def test_selection_can_be_chosen(toy_store: FeatureStore, tmp_path: Path) -> None:
     chosen = {
         kind: read_run(run(toy_store, "guided", tmp_path, selection=kind)).results.exemplars
@@ -249,3 +263,129 @@ def test_the_folder_of_a_method_is_named_after_it(toy_store: FeatureStore, tmp_p
     names = {RunFolder.of(tmp_path, config(toy_store, name)).path.name for name in METHODS}
     assert len(names) == len(METHODS)
     assert np.all([any(name.startswith(method) for name in names) for method in METHODS])
+
+
+def naive_moments(store: FeatureStore, names: tuple[str, ...]) -> tuple[Any, Any]:
+    """Class means and covariance of the joined unit mean tokens, by a loop over clips."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    rows = store.rows("train")
+    clips = store.load(rows)
+    for visual, audio, label in zip(
+        clips.visual, clips.audio, store.manifest.labels[rows], strict=True
+    ):
+        parts = []
+        for tokens in (visual.astype(np.float64), audio.astype(np.float64)):
+            scaled = (tokens - tokens.mean(1, keepdims=True)) / np.sqrt(
+                tokens.var(1, keepdims=True) + 1e-5
+            )
+            mean = scaled.mean(0)
+            parts.append(mean / np.linalg.norm(mean))
+        found[store.manifest.classes[label]].append(np.concatenate(parts))
+    means = np.stack([np.mean(found[name], axis=0) for name in names])
+    within = np.concatenate([np.stack(found[name]) - np.mean(found[name], 0) for name in names])
+    return means, within.T @ within / len(within)
+
+
+def test_simplecil_holds_the_direction_of_every_class_mean(
+    toy_store: FeatureStore, finished: Callable[[str], Path]
+) -> None:
+    means, _ = naive_moments(toy_store, toy_store.manifest.classes)
+    found = load_file(finished("simplecil") / "task-2.safetensors")["classifier.weight"].numpy()
+    expected = means / np.linalg.norm(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected.T, atol=1e-5)
+
+
+def test_the_closed_form_of_duet_is_the_discriminant_of_all_clips_at_once(
+    toy_store: FeatureStore, finished: Callable[[str], Path]
+) -> None:
+    """After three tasks, with every clip counted once, exemplars or not."""
+    means, covariance = naive_moments(toy_store, toy_store.manifest.classes)
+    state = load_file(finished("duet") / "task-2.safetensors")
+    assert state["notes.counts"].tolist() == [12.0] * 6
+    shrunk = (1 - 1e-4) * covariance + 1e-4 * np.eye(len(covariance))
+    weight = np.linalg.solve(shrunk, means.T)
+    np.testing.assert_allclose(state["notes.weight"].numpy(), weight, rtol=1e-2, atol=1e-1)
+    bias = -0.5 * (weight * means.T).sum(0)
+    np.testing.assert_allclose(state["notes.bias"].numpy(), bias, rtol=1e-2, atol=1e-1)
+
+
+@pytest.mark.parametrize("modality", ["audio", "visual"])
+def test_duet_of_one_modality_does_not_see_the_other(
+    modality: str, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    [asked] = resolve_all(
+        toy_store, [Request(method="duet", modality=modality, settings={**SMALL, "epochs": 1})]
+    )
+    [folder] = train(toy_store, [asked], tmp_path, "cpu")
+    width = getattr(toy_store.encoding, f"{modality}_width")
+    assert len(load_file(folder / "task-0.safetensors")["notes.weight"]) == width
+
+
+@pytest.mark.parametrize("classify", ["nearest-mean", "slda"])
+@pytest.mark.parametrize("method", ["guided", "joint", "afc-lsc"])
+def test_another_classifier_answers_with_the_same_weights(
+    method: str, classify: str, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    """In the first task; later ones start from the epoch that the classifier is best at."""
+    given = {"epochs": 1, "classify": classify}
+    plain, other = (run(toy_store, method, tmp_path, **each) for each in ({"epochs": 1}, given))
+    assert plain != other
+    first, second = (load_file(each / "task-0.safetensors") for each in (plain, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert read_run(other).results.correct != read_run(plain).results.correct
+
+
+def test_icarl_nme_is_icarl_fc_that_classifies_by_nearest_means(
+    toy_store: FeatureStore, finished: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = run(toy_store, "icarl-fc", tmp_path, classify="nearest-mean")
+    assert read_run(folder).results.correct == read_run(finished("icarl-nme")).results.correct
+
+
+@pytest.mark.parametrize(
+    ("method", "classify", "message"),
+    [
+        ("slda", "nearest-mean", "method 'slda' is a classifier itself: leave classify out"),
+        ("finetune", "slda", "needs clips of all classes, and method 'finetune' keeps none"),
+    ],
+)
+def test_a_classifier_without_its_clips_is_refused(
+    method: str, classify: str, message: str, toy_store: FeatureStore
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(toy_store, method, classify=classify)
+
+
+def test_the_classifier_of_the_method_named_again_is_the_same_run(toy_store: FeatureStore) -> None:
+    for method, own in (("guided", "logits"), ("icarl-nme", "nearest-mean")):
+        assert config(toy_store, method, classify=own) == config(toy_store, method)
+
+
+@pytest.mark.parametrize("method", ["guided", "ssil", "avcil"])
+@pytest.mark.parametrize("kind", ["joint", "own-task"])
+def test_the_softmax_can_be_chosen(
+    method: str, kind: str, toy_store: FeatureStore, finished: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = run(toy_store, method, tmp_path, **{"method.cross_entropy": kind})
+    first, second = (last_task(each)[0].losses["ce"] for each in (finished(method), folder))
+    assert first != second
+
+
+@pytest.mark.parametrize("method", ["guided", "icarl-fc", "ssil", "derpp"])
+def test_wa_brings_new_classes_to_the_mean_norm_of_old_ones(
+    method: str, toy_store: FeatureStore, finished: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Up to the end of the second task, training is that of the run without the correction."""
+    folder = run(toy_store, method, tmp_path, **{"method.correction": "wa"})
+    plain, aligned = (load_file(each / "task-1.safetensors") for each in (finished(method), folder))
+    before, after = (each["classifier.weight"].numpy() for each in (plain, aligned))
+    norms = np.array([np.sqrt((row**2).sum()) for row in before])
+    expected = before.copy()
+    expected[2:] *= norms[:2].mean() / norms[2:].mean()
+    np.testing.assert_allclose(after, expected, rtol=1e-5)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_wa_is_refused_where_norms_do_not_matter(toy_store: FeatureStore) -> None:
+    with pytest.raises(ConfigError, match=r"correction=wa needs head\.classifier=linear, not cos"):
+        config(toy_store, "ssil", **{"method.correction": "wa", "head.classifier": "cosine"})
