@@ -29,6 +29,7 @@ METHODS: Registry[type[Method]] = Registry(
         "duet": "avcil.incremental.methods.duet:Duet",
         "simplecil": "avcil.incremental.methods.simplecil:SimpleCIL",
         "slda": "avcil.incremental.methods.slda:SLDA",
+        "klda": "avcil.incremental.methods.klda:KLDA",
         "ranpac": "avcil.incremental.methods.ranpac:RanPAC",
         "joint": "avcil.incremental.methods.joint:Joint",
     },

@@ -95,6 +95,7 @@ METHODS = {
     "derpp": Style(2, "star", True, 2),
     "duet": Style(0, "circle", False, 2),
     "simplecil": Style(5, "square", False, 3),
+    "klda": Style(7, "down", False, 3),
     "slda": Style(3, "diamond", False, 2),
     "ranpac": Style(1, "up", False, 2),
     "afc-nme": Style(6, "left", True, 3),

@@ -35,7 +35,10 @@ SMALL: dict[str, object] = {
 }
 TRAINED = [name for name in METHODS if make_method(name, {}).terms]
 CLOSED = [name for name in METHODS if name not in TRAINED]
-QUICK: dict[str, dict[str, object]] = {"ranpac": {"method.random_features": 200}}
+QUICK: dict[str, dict[str, object]] = {
+    "ranpac": {"method.random_features": 200},
+    "klda": {"method.random_features": 200},
+}
 """What keeps a method with large defaults quick on the toy cache."""
 
 
@@ -233,7 +236,10 @@ def test_selection_can_be_chosen(toy_store: FeatureStore, tmp_path: Path) -> Non
     assert chosen["random"] != chosen["herding"]
 
 
-@pytest.mark.parametrize(("method", "given"), [("slda", {}), ("ranpac", {"method.ridge": 1.0})])
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [("slda", {}), ("klda", {"method.random_features": 100}), ("ranpac", {"method.ridge": 1.0})],
+)
 def test_closed_form_does_not_depend_on_the_order_of_tasks(
     method: str, given: dict[str, object], toy_store: FeatureStore, tmp_path: Path
 ) -> None:
