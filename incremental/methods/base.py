@@ -22,7 +22,7 @@ features, or linear discriminant analysis of the features."""
 
 Reads = Mapping[str, Literal["all", "exemplars"]]
 """Requested outputs of the previous task's network (`logits`, `features`, `tokens`, `layers`,
-`attention`), and for which clips of a batch."""
+`attention`, and `importance`, which is not an output), and for which clips of a batch."""
 
 
 class Method(ABC):
@@ -95,6 +95,15 @@ class Method(ABC):
         """
         logits: Tensor = network(batch).logits
         return logits
+
+    def importance(self, network: Network, batch: Batch) -> Tensor:
+        """Return what `old.notes["importance"]` is for each clip, [B, ...], if `reads` names it.
+
+        Args:
+            network: the previous task's network, with the classes of the task added at random.
+            batch: the clips.
+        """
+        raise NotImplementedError
 
     def after_task(
         self, network: Network, clips: Iterator[Batch], task: Task

@@ -149,8 +149,8 @@ def neighbourhood_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def direction_distance(new: Tensor, old: Tensor) -> Tensor:
-    """Mean Euclidean distance between directions, of vectors [B, D]."""
-    return (functional.normalize(new) - functional.normalize(old)).norm(dim=1).mean()
+    """Euclidean distances between directions, [B], of vectors [B, D]."""
+    return (functional.normalize(new) - functional.normalize(old)).norm(dim=1)
 
 
 def attention_distillation(new: Tensor, old: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from avcil.incremental.data.clips import TokenSet
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.network import Network
+from avcil.incremental.heads.spread import Spread
 from avcil.incremental.methods.base import Classify, Method
 
 Rule = Callable[[Network, Batch], Tensor]
@@ -75,27 +76,7 @@ def all_features(network: Network, clips: TokenSet) -> tuple[Tensor, Tensor]:
 
 
 def discriminant(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return weight [D, C] and bias [C] of linear discriminant analysis, all classes as likely.
-
-    The covariance within classes is shrunk towards a multiple of the identity as far as Ledoit and
-    Wolf's estimate says, so it has an inverse even with fewer clips than channels.
-
-    Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices,
-    Journal of Multivariate Analysis, 2004, section 3.
-    """
+    """Return weight [D, C] and bias [C] of linear discriminant analysis, all classes as likely."""
     members = functional.one_hot(labels, classes).double()
     means = (members.T @ features.double()) / members.sum(0).clamp_min(1)[:, None]
-    apart = features.double() - means[labels]
-    count, width = apart.shape
-    covariance = apart.T @ apart / count
-    scale = covariance.trace() / width
-    identity = torch.eye(width, dtype=covariance.dtype, device=covariance.device)
-    distance = (covariance - scale * identity).square().sum()
-    # sum over clips of |x x^T - covariance|^2, without the [N, D, D] of its terms
-    error = (apart.square().sum(1).square().sum() - count * covariance.square().sum()) / count**2
-    share = (error / distance).clamp(0, 1) if distance > 0 else torch.ones_like(distance)
-    shrunk = (1 - share) * covariance + share * scale * identity
-    if not scale > 0:  # all clips of each class are equal
-        shrunk = identity
-    weight = torch.linalg.solve(shrunk, means.T)
-    return weight, -0.5 * (weight * means.T).sum(0)
+    return Spread.of(features.double() - means[labels]).discriminant(means)

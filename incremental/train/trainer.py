@@ -186,7 +186,11 @@ class Trainer:
         # Seeded after the line above, which draws initial weights only if a run is resumed.
         torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
         reads = self.method.reads()
-        teacher = Teacher(copy.deepcopy(network), reads) if reads and network else None
+        teacher = None
+        if reads and network:
+            teacher = Teacher(copy.deepcopy(network), reads, self.method.importance)
+            if "importance" in reads:  # of clips whose classes the network did not learn yet
+                add_classes(teacher.network, task)
         if network is None:
             network = self._new_network()
             network.fit_norms(lambda: clips.batches(NORM_BATCH))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from avcil.cache.schema import Encoding
 from avcil.incremental.data.clips import TokenSet
-from avcil.incremental.data.placement import DeviceTokens
+from avcil.incremental.data.placement import DeviceTokens, Placement
 from avcil.incremental.heads.avcil import AVCILHead, AVCILOptions
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import (
@@ -19,10 +20,12 @@ from avcil.incremental.heads.classifiers import (
 )
 from avcil.incremental.heads.layers import padding_mask
 from avcil.incremental.heads.network import Network, head_options
+from avcil.incremental.methods.afc import AFCLargestLogit
 from avcil.incremental.methods.importance import layer_importance
 from avcil.incremental.methods.losses import neighbourhood_loss
 from avcil.incremental.train.evaluate import predict
 from avcil.incremental.train.rules import class_means, discriminant, nearest_mean
+from avcil.incremental.train.teacher import Teacher
 
 ENCODING = Encoding(
     encoder="test",
@@ -204,3 +207,31 @@ def test_the_discriminant_of_equal_clips_is_the_nearest_mean() -> None:
     centres = doubles(3, 4)
     weight, bias = discriminant(centres.repeat(2, 1), torch.arange(6) % 3, 3)
     assert (centres @ weight + bias).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_each_clip_weighs_the_layers_by_its_own_gradient() -> None:
+    """In the old network, stored once or computed at each step."""
+    net, batch = network("avcil"), clips(5)
+    shown = [
+        replace(
+            batch,
+            visual=batch.visual[i : i + 1],
+            audio=batch.audio[i : i + 1],
+            labels=batch.labels[i : i + 1],
+        )
+        for i in range(5)
+    ]
+    alone = [layer_importance(net, iter([each]), neighbourhood_loss) for each in shown]
+    method = AFCLargestLogit()
+    source = DeviceTokens(batch.visual, batch.audio)
+    lengths = torch.full((5,), 6), torch.full((5,), 3)
+    tokens = TokenSet(source, *lengths, batch.labels, (False, False))
+    for stored in (True, False):
+        teacher = Teacher(copy.deepcopy(net), method.reads(), method.importance)
+        if stored:
+            teacher.precompute(tokens, 5, Placement(torch.device("cpu"), keep_teacher=True))
+        index = torch.tensor([3, 0, 4])
+        chosen = next(tokens.batches(chosen=index))
+        found = teacher.outputs(index, chosen).notes["importance"]
+        torch.testing.assert_close(found, torch.stack([alone[i] for i in (3, 0, 4)]))
+        assert not any(weight.requires_grad for weight in teacher.network.parameters())
