@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from avcil.incremental.heads.classifiers import Classifier
+from avcil.incremental.heads.spread import Spread
 
 
 class MomentClassifier(Classifier):
@@ -73,20 +74,40 @@ class DiscriminantClassifier(MomentClassifier):
     Source: Hayes and Kanan, Deep SLDA, CVPR Workshops 2020, equations 1 to 4.
     """
 
-    def __init__(self, width: int, shrinkage: float) -> None:
+    fourth: Tensor  # [] sum of |x - mean of its class|^4
+
+    def __init__(self, width: int, shrinkage: float | None) -> None:
+        """Build a discriminant without classes.
+
+        Args:
+            width: D.
+            shrinkage: share of the identity in the covariance; None for the estimate of Ledoit and
+                Wolf, and a multiple of the identity as large as the covariance.
+        """
         super().__init__(width)
         self.shrinkage = shrinkage
+        if shrinkage is None:
+            self.register_buffer("fourth", torch.zeros((), dtype=torch.float64))
 
     def expand(self, features: Tensor) -> Tensor:
         """Return the features themselves."""
         return features.double()
 
     def tune(self, features: Tensor, labels: Tensor) -> None:
-        """Choose nothing: the shrinkage is fixed."""
+        """Add the clips of the task, all of their classes, to what the estimate needs."""
+        if self.shrinkage is None:
+            apart = features.double() - (self.sums / self.counts.clamp_min(1)).T[labels]
+            self.fourth += apart.square().sum(1).square().sum()
 
     def solve(self) -> None:
         """Set the weights of the discriminant."""
-        self.weight, self.bias = solve_discriminant(self, self.shrinkage)
+        if self.shrinkage is not None:
+            self.weight, self.bias = solve_discriminant(self, self.shrinkage)
+            return
+        means = self.sums / self.counts.clamp_min(1)
+        squares = self.second - (means * self.counts) @ means.T
+        spread = Spread(squares, self.fourth, self.counts.sum())
+        self.weight, self.bias = spread.discriminant(means.T)
 
 
 class KernelDiscriminantClassifier(MomentClassifier):

@@ -20,6 +20,7 @@ from avcil.incremental.heads.closed_form import (
     KernelDiscriminantClassifier,
     RandomRidgeClassifier,
 )
+from avcil.incremental.heads.spread import Spread
 
 
 @pytest.fixture(autouse=True)
@@ -225,3 +226,20 @@ def test_kernel_discriminant_tells_what_no_line_does() -> None:
         right.append(float((classifier(rings[200:]).argmax(1) == labels[200:]).double().mean()))
     assert right[0] > 0.95
     assert right[1] < 0.7
+
+
+def test_the_shrinkage_of_ledoit_and_wolf_is_that_of_all_clips_at_once() -> None:
+    labels = torch.arange(40) % 4
+    features = doubles(40, 30) + doubles(4, 30)[labels]
+    classifier = DiscriminantClassifier(30, shrinkage=None)
+    for task in range(2):
+        classifier.grow(2)
+        mine = labels // 2 == task
+        classifier.absorb(features[mine][:7], labels[mine][:7])
+        classifier.absorb(features[mine][7:], labels[mine][7:])
+        classifier.tune(features[mine], labels[mine])
+        classifier.solve()
+    means = torch.stack([features[labels == c].mean(0) for c in range(4)])
+    weight, bias = Spread.of(features - means[labels]).discriminant(means)
+    torch.testing.assert_close(classifier.weight, weight)
+    torch.testing.assert_close(classifier.bias, bias)
