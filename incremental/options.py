@@ -21,6 +21,9 @@ DEFAULT_HEAD = "guided"
 BASELINES_HEAD = "avcil"
 """The head on which AV-CIL published the baselines."""
 
+RENAMED_METHODS = {"der": "derpp"}
+"""Methods of 0.1.0 that have another name now; the old names stay valid."""
+
 
 def build_options(kind: type[T], values: Mapping[str, object], where: str) -> T:
     """Return `kind(**values)`, with every key and type checked.
@@ -36,6 +39,25 @@ def build_options(kind: type[T], values: Mapping[str, object], where: str) -> T:
         if not _fits(value, hints[key]):
             raise ConfigError(f"{where}: {key} cannot be {value!r}; it takes {_spell(hints[key])}")
     return kind(**{key: _widen(value, hints[key]) for key, value in values.items()})
+
+
+def later(before: object) -> Mapping[str, object]:
+    """Return the metadata of a dataclass field that version 0.1.0 did not have.
+
+    Run folders leave such a field out where its value is `before`, which stands for what 0.1.0 did,
+    so that runs keep their names.
+    """
+    return {"before": before}
+
+
+def without_later(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a dataclass without those of `later` that are as in 0.1.0."""
+    before = {
+        each.name: each.metadata["before"] for each in fields(kind) if "before" in each.metadata
+    }
+    return {
+        name: value for name, value in values.items() if name not in before or value != before[name]
+    }
 
 
 def parse_value(text: str) -> object:

@@ -17,6 +17,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import SPLITS
 from avcil.cache.verify import verify
 from avcil.cli import app
+from avcil.incremental.runs.results import read_run
 
 OLD = Path(__file__).parent / "data" / "written-by-0.1.0"
 FINISHED, CUT = "guided-3tasks-seed0-706b0d5d", "icarl-nme-3tasks-seed0-8a96f55b"
@@ -66,6 +67,16 @@ def test_an_old_run_that_was_killed_goes_on_from_its_resume_point(runs: Path) ->
     ]
     first = (OLD / "runs" / "toy" / CUT / "task-0.safetensors").read_bytes()
     assert (folder / "task-0.safetensors").read_bytes() == first
+
+
+def test_an_old_run_of_der_is_one_of_derpp(runs: Path) -> None:
+    path = runs / "toy" / FINISHED / "config.json"
+    config = json.loads(path.read_text())
+    config["method"] = {"name": "der"}
+    path.write_text(json.dumps(config))
+    assert read_run(path.parent).config["method"]["name"] == "derpp"
+    shown = CliRunner().invoke(app, ["report", str(runs), "--format", "csv"])
+    assert "derpp" in shown.output
 
 
 def test_old_runs_are_reported(runs: Path) -> None:

@@ -11,17 +11,18 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.heads import HEADS
 from avcil.incremental.heads.base import HeadOptions
 from avcil.incremental.heads.network import head_options
-from avcil.incremental.methods import make_method
-from avcil.incremental.methods.base import Method, Selection
-from avcil.incremental.options import DEFAULT_HEAD
+from avcil.incremental.methods import make_method, method_class
+from avcil.incremental.methods.base import Classify, Method, Selection
+from avcil.incremental.options import DEFAULT_HEAD, later, without_later
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +64,8 @@ class Config:
     """Whether `memory` counts the exemplars of each class instead."""
     selection: Selection
     """How exemplars are chosen; methods have different defaults."""
+    classify: Classify | None = field(default=None, metadata=later(None))
+    """What decides the class of a clip, in validation and test; None for what the method does."""
     epochs: int
     """Passes over the clips of a task."""
     batch_size: int
@@ -83,10 +86,10 @@ class Config:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the head's products: `auto` is bf16 on a device with instructions for it, but fp32 where
     that does not pay: in the small runs that a CPU trains on one thread."""
-    select: Literal["best", "last"] = "best"
+    select: Literal["best", "last"] = field(default="best", metadata=later("best"))
     """Which epoch of a task is kept: the best on the validation clips, or the last one, which
     needs none."""
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = field(default=None, metadata=later(None))
     """The classes to learn, if not all of the cache."""
     compiled: bool = False
     """Compile the step with `torch.compile`: slow to start at each task, then faster."""
@@ -119,17 +122,28 @@ class Config:
         """Build the options of the head."""
         return head_options(self.head["name"], _without_name(self.head))
 
+    @property
+    def rule(self) -> Classify:
+        """What decides the class of a clip."""
+        return self.classify or method_class(self.method["name"]).classify
+
     def plain(self) -> dict[str, Any]:
-        """Return the configuration as JSON holds it."""
+        """Return every setting, as JSON holds it."""
         return json.loads(json.dumps(asdict(self)))
 
     def stored(self) -> dict[str, Any]:
-        """Return the configuration as `config.json` holds it.
+        """Return the configuration as run folders keep it.
 
-        Fields that 0.1.0 did not have are left out at their default, so that names of runs stay.
+        Settings that came after 0.1.0 are left out where they are as they were then. What changed
+        since then without a setting is added.
         """
-        newer = {"select": "best", "classes": None}
-        return {k: v for k, v in self.plain().items() if k not in newer or v != newer[k]}
+        plain = without_later(Config, self.plain())
+        plain["method"] = without_later(method_class(self.method["name"]), plain["method"])
+        head = HEADS[self.head["name"]]
+        plain["head"] = without_later(head.options, plain["head"])
+        if head.averages and self.head["input_norm"] == "standardize":
+            plain["head"]["statistics"] = "clips"
+        return plain
 
     @property
     def run_name(self) -> str:

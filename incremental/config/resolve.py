@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from avcil.benchmarks.cards import cards
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.recipes import read_recipe
+from avcil.incremental.data.clips import Replay
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads.network import head_options
 from avcil.incremental.methods import make_method, method_class
 from avcil.incremental.methods.base import Method
-from avcil.incremental.options import DEFAULT_HEAD, build_options
+from avcil.incremental.options import DEFAULT_HEAD, RENAMED_METHODS, build_options
 
 RECIPES = ("fast", "paper", "avcil")
 
@@ -47,6 +48,8 @@ class Subject:
     rows: str
     training_clips: int
     classes: int
+    unit_norm: bool = False
+    """Whether the tokens of a modality all have norm one."""
 
 
 def resolve(request: Request, subject: Subject) -> Config:
@@ -59,16 +62,31 @@ def resolve(request: Request, subject: Subject) -> Config:
         raise ConfigError(
             f"unknown modality {request.modality!r}; choose one of {', '.join(MODALITIES)}"
         )
+    request = replace(request, method=RENAMED_METHODS.get(request.method, request.method))
     kind = method_class(request.method)
     values: dict[str, Any] = {"selection": kind.selection}
-    for layer in (*_protocol(request, subject), *_recipe_layers(request, subject.dataset, kind)):
+    for layer in (*_protocol(request, subject), *_recipe_layers(request, subject, kind)):
         _merge(values, layer)
     values["losses"] = {**kind.terms, **values.get("losses", {})}
     known_terms = set(kind.terms)
     _check_names(request.settings)
     _merge(values, _nested(request.settings))
+    _check_classify(values, kind, request.method)
     values["losses"] = _checked_terms(values["losses"], known_terms, request.method)
     return _build(values, request, subject)
+
+
+def _check_classify(values: dict[str, Any], kind: type[Method], method: str) -> None:
+    """Refuse another classifier where there are no features or clips for it."""
+    chosen = values.get("classify")
+    if chosen == kind.classify:
+        values["classify"] = None  # the name of the run says it already
+    elif chosen is not None and not kind.terms:
+        raise ConfigError(f"method {method!r} is a classifier itself: leave classify out")
+    elif chosen not in (None, "logits") and kind.replay is Replay.NONE:
+        raise ConfigError(
+            f"classify={chosen} needs clips of all classes, and method {method!r} keeps none"
+        )
 
 
 def _build(values: dict[str, Any], request: Request, subject: Subject) -> Config:
@@ -76,6 +94,11 @@ def _build(values: dict[str, Any], request: Request, subject: Subject) -> Config
     name = _head_name(request, head)
     options = head_options(name, {k: v for k, v in head.items() if k != "name"})
     hyper = make_method(request.method, method)
+    if getattr(hyper, "correction", "none") == "wa" and options.classifier != "linear":
+        raise ConfigError(
+            f"method.correction=wa needs head.classifier=linear, not {options.classifier}: "
+            "the other classifiers do not depend on the norm of their weights"
+        )
     fixed = {
         "dataset": subject.dataset,
         "fingerprint": subject.fingerprint,
@@ -125,15 +148,23 @@ def _for_method(settings: Mapping[str, Any], method: str) -> list[dict[str, Any]
     return [common, settings.get("methods", {}).get(method, {})]
 
 
-def _recipe_layers(request: Request, dataset: str, kind: type[Method]) -> list[dict[str, Any]]:
+def _recipe_layers(request: Request, subject: Subject, kind: type[Method]) -> list[dict[str, Any]]:
     if request.recipe not in RECIPES:
         raise ConfigError(f"unknown recipe {request.recipe!r}; choose one of {', '.join(RECIPES)}")
     recipe = read_recipe(request.recipe)
-    card = cards().get(dataset)
+    card = cards().get(subject.dataset)
     own = card.recipes.get(request.recipe, {}) if card else {}
     benchmark, benchmark_and_method = _for_method(own, request.method)
     method = recipe.get("methods", {}).get(request.method, {})
-    return [recipe["defaults"], benchmark, {"head": kind.head}, method, benchmark_and_method]
+    scaled = recipe.get("unit_norm", {}) if subject.unit_norm else {}
+    return [
+        recipe["defaults"],
+        scaled,
+        benchmark,
+        {"head": kind.head},
+        method,
+        benchmark_and_method,
+    ]
 
 
 def _nested(settings: Mapping[str, object]) -> dict[str, Any]:

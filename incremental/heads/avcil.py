@@ -30,6 +30,7 @@ class AVCILHead(Head):
     """Spatial attention within each frame, then temporal attention over frames, by channel."""
 
     options = AVCILOptions
+    averages = frozenset({"audio"})
 
     def __init__(self, options: AVCILOptions, encoding: Encoding) -> None:
         """Build the head for the tokens of an encoding, J * S of them visual."""
@@ -60,7 +61,7 @@ class AVCILHead(Head):
             features,
             features[first:, None],
             None,
-            (audio, visual, features),
+            (seen, audio, visual),
             {"audio": audio, "visual": visual},
             {"spatial": spatial, "temporal": temporal},
         )

@@ -38,7 +38,8 @@ class Encoded:
     mask: Tensor | None
     """[B, T] True at real tokens; None without padding."""
     layers: tuple[Tensor, ...]
-    """Outputs of the layers on the way to the features, [B, T, D] or [B, D]; last `features`."""
+    """Outputs of the layers on the way to the features, [B, T, D] or [B, D], whose changes AFC
+    penalizes."""
     streams: Mapping[str, Tensor] = field(default_factory=dict)
     """Pooled features of each modality before fusion, [B, D] each."""
     attention: Mapping[str, Tensor] = field(default_factory=dict)
@@ -64,8 +65,9 @@ class HeadOptions:
     width: int = 512
     """D."""
     input_norm: Literal["layernorm", "standardize", "l2", "none"] = "layernorm"
-    """How tokens are scaled before projection; `standardize` uses the mean and
-    standard deviation of each channel over the training clips of the first task."""
+    """How tokens are scaled before projection; `standardize` uses the mean and standard deviation
+    of each channel over the training clips of the first task: over their tokens, or over the mean
+    tokens of clips where the head sees nothing else (`Head.averages`)."""
     dropout: float = 0.0
     classifier: Literal["linear", "cosine", "proxy"] = "linear"
     """Ignored by methods that have a classifier of their own."""
@@ -80,6 +82,8 @@ class Head(nn.Module, ABC):
 
     options: ClassVar[type[HeadOptions]] = HeadOptions
     """The class of its options."""
+    averages: ClassVar[frozenset[str]] = frozenset()
+    """Modalities, `visual` and `audio`, of which the head uses the mean over the tokens alone."""
     width: int
     """D, channels of `Encoded.features`."""
 

@@ -5,6 +5,7 @@ Shapes: B clips, D width, M random features, C classes seen so far.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from avcil.incremental.heads.classifiers import Classifier
+from avcil.incremental.heads.spread import Spread
 
 
 class MomentClassifier(Classifier):
@@ -72,26 +74,112 @@ class DiscriminantClassifier(MomentClassifier):
     Source: Hayes and Kanan, Deep SLDA, CVPR Workshops 2020, equations 1 to 4.
     """
 
-    def __init__(self, width: int, shrinkage: float) -> None:
+    fourth: Tensor  # [] sum of |x - mean of its class|^4
+
+    def __init__(self, width: int, shrinkage: float | None) -> None:
+        """Build a discriminant without classes.
+
+        Args:
+            width: D.
+            shrinkage: share of the identity in the covariance; None for the estimate of Ledoit and
+                Wolf, and a multiple of the identity as large as the covariance.
+        """
         super().__init__(width)
         self.shrinkage = shrinkage
+        if shrinkage is None:
+            self.register_buffer("fourth", torch.zeros((), dtype=torch.float64))
 
     def expand(self, features: Tensor) -> Tensor:
         """Return the features themselves."""
         return features.double()
 
     def tune(self, features: Tensor, labels: Tensor) -> None:
-        """Choose nothing: the shrinkage is fixed."""
+        """Add the clips of the task, all of their classes, to what the estimate needs."""
+        if self.shrinkage is None:
+            apart = features.double() - (self.sums / self.counts.clamp_min(1)).T[labels]
+            self.fourth += apart.square().sum(1).square().sum()
 
     def solve(self) -> None:
-        """Set w_c = P mean_c and b_c = -w_c mean_c / 2, P the inverse of the shrunk covariance."""
+        """Set the weights of the discriminant."""
+        if self.shrinkage is not None:
+            self.weight, self.bias = solve_discriminant(self, self.shrinkage)
+            return
         means = self.sums / self.counts.clamp_min(1)
-        # sum (x - mean)(x - mean)^T within classes = sum x x^T - sum_c n_c mean_c mean_c^T
-        within = (self.second - (means * self.counts) @ means.T) / self.counts.sum()
-        identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
-        covariance = (1 - self.shrinkage) * within + self.shrinkage * identity
-        self.weight = torch.linalg.solve(covariance, means)
-        self.bias = -0.5 * (self.weight * means).sum(0)
+        squares = self.second - (means * self.counts) @ means.T
+        spread = Spread(squares, self.fourth, self.counts.sum())
+        self.weight, self.bias = spread.discriminant(means.T)
+
+
+class KernelDiscriminantClassifier(MomentClassifier):
+    """Linear discriminant analysis on random Fourier features of a Gaussian kernel.
+
+    Source: Momeni et al., Continual Learning Using a Kernel-Based Method Over Foundation Models
+    (KLDA), AAAI 2025; the features: Rahimi and Recht, NeurIPS 2007.
+    """
+
+    projection: Tensor  # [D, M]
+    phase: Tensor  # [M]
+
+    def __init__(self, width: int, random_features: int, gamma: float, shrinkage: float) -> None:
+        """Build a discriminant without classes.
+
+        Args:
+            width: D.
+            random_features: M.
+            gamma: of the kernel exp(-gamma |x - y|^2).
+            shrinkage: share of the identity in the covariance.
+        """
+        super().__init__(random_features)
+        self.shrinkage = shrinkage
+        projection = math.sqrt(2 * gamma) * torch.randn(width, random_features)
+        self.register_buffer("projection", projection.double())
+        self.register_buffer("phase", 2 * math.pi * torch.rand(random_features).double())
+
+    def expand(self, features: Tensor) -> Tensor:
+        """Return features whose products approximate the kernel."""
+        waves = (features.double() @ self.projection + self.phase).cos()
+        return math.sqrt(2 / len(self.phase)) * waves
+
+    def tune(self, features: Tensor, labels: Tensor) -> None:
+        """Choose nothing: kernel and shrinkage are fixed."""
+
+    def solve(self) -> None:
+        """Set the weights of the discriminant."""
+        self.weight, self.bias = solve_discriminant(self, self.shrinkage)
+
+
+def solve_discriminant(moments: MomentClassifier, shrinkage: float) -> tuple[Tensor, Tensor]:
+    """Return w_c = P mean_c, [M, C], and b_c = -w_c mean_c / 2, P the inverse of the covariance."""
+    means = moments.sums / moments.counts.clamp_min(1)
+    # sum (x - mean)(x - mean)^T within classes = sum x x^T - sum_c n_c mean_c mean_c^T
+    within = (moments.second - (means * moments.counts) @ means.T) / moments.counts.sum()
+    identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
+    covariance = (1 - shrinkage) * within + shrinkage * identity
+    weight = torch.linalg.solve(covariance, means)
+    return weight, -0.5 * (weight * means).sum(0)
+
+
+class PrototypeClassifier(MomentClassifier):
+    """The class whose mean has the largest cosine with the clip.
+
+    Source: Zhou et al., Revisiting Class-Incremental Learning with Pre-Trained Models (SimpleCIL),
+    IJCV 2024, equation 3.
+    """
+
+    def expand(self, features: Tensor) -> Tensor:
+        """Return the features themselves."""
+        return features.double()
+
+    def tune(self, features: Tensor, labels: Tensor) -> None:
+        """Choose nothing."""
+
+    def solve(self) -> None:
+        """Set the weights to the directions of the class means."""
+        self.weight = functional.normalize(self.sums, dim=0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return cosines [B, C] of features [B, D]."""
+        return functional.normalize(features.double()) @ self.weight
 
 
 class RandomRidgeClassifier(MomentClassifier):

@@ -27,6 +27,7 @@ class ConcatHead(Head):
     """Project each modality, average over time, join."""
 
     options = ConcatOptions
+    averages = frozenset({"visual", "audio"})
 
     def __init__(self, options: ConcatOptions, encoding: Encoding) -> None:
         """Build the head for the tokens of an encoding."""

@@ -7,7 +7,7 @@ Shapes: B clips, Tv visual and Ta audio tokens, Dv and Da channels, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from avcil.incremental.heads.layers import (
     make_pool,
     masked_mean,
 )
+from avcil.incremental.options import later
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,9 @@ class GuidedOptions(AttentionOptions):
     CVPR 2025)."""
     audio_norm: bool = True
     """LayerNorm on the audio tokens that are attended to."""
+    keep_audio: bool = field(default=False, metadata=later(False))
+    """Join the mean of the projected audio tokens to the pooled visual ones: what is heard reaches
+    the classifier directly, not only through attention. Not part of the paper."""
 
 
 class CrossBlock(nn.Module):
@@ -75,7 +79,8 @@ class GuidedHead(Head):
     def __init__(self, options: GuidedOptions, encoding: Encoding) -> None:
         """Build the head for the tokens of an encoding."""
         super().__init__()
-        width = self.width = options.width
+        width = options.width
+        self.keep_audio, self.width = options.keep_audio, width * (2 if options.keep_audio else 1)
         self.visual_projection = nn.Linear(encoding.visual_width, width)
         self.audio_projection = nn.Linear(encoding.audio_width, width)
         self.visual_positions = PositionEmbedding(options.positions, encoding.visual_tokens, width)
@@ -101,6 +106,8 @@ class GuidedHead(Head):
             layers += [guided, tokens]
         guided = self.cross[-1](tokens, audio, batch.audio_mask)
         features, tokens = self.pool(self.self[-1], guided, batch.visual_mask, first)
+        if self.keep_audio:
+            features = torch.cat([features, streams["audio"].to(features.dtype)], dim=1)
         return Encoded(features, tokens, batch.visual_mask, (*layers, guided, features), streams)
 
     def attention_weights(self, batch: Batch) -> Tensor:

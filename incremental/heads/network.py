@@ -5,7 +5,7 @@ Shapes: B clips, C classes seen so far, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from avcil.cache.schema import Encoding
 from avcil.incremental.heads import HEADS
 from avcil.incremental.heads.base import Batch, Encoded, HeadOptions, Outputs
 from avcil.incremental.heads.classifiers import Classifier
-from avcil.incremental.heads.layers import InputNorm
+from avcil.incremental.heads.layers import InputNorm, masked_mean
 from avcil.incremental.options import build_options
 
 
@@ -85,6 +85,30 @@ class Network(nn.Module):
             encoded: Encoded = self.head(self._scaled(batch), first)
         streams = {name: each.float() for name, each in encoded.streams.items()}
         return replace(encoded, features=encoded.features.float(), streams=streams)
+
+    def fit_norms(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Compute the statistics of `standardize`, one pass over the clips for each modality."""
+        for norm, modality in ((self.visual_norm, "visual"), (self.audio_norm, "audio")):
+            norm.fit(self._seen(batch, modality) for batch in batches())
+
+    @torch.no_grad()
+    def input_scales(self, batch: Batch) -> dict[str, float]:
+        """Return the root mean square of what enters the head from each modality."""
+        scaled, scales = self._scaled(batch), {}
+        for modality in ("visual", "audio"):
+            tokens, mask = self._seen(scaled, modality)
+            real = tokens if mask is None else tokens[mask]
+            scales[modality] = float(real.square().mean().sqrt())
+        return scales
+
+    def _seen(self, batch: Batch, modality: str) -> tuple[Tensor, Tensor | None]:
+        """Return tokens and mask of a modality; their means, [B, 1, D], if the head averages."""
+        tokens, mask = batch.visual, batch.visual_mask
+        if modality == "audio":
+            tokens, mask = batch.audio, batch.audio_mask
+        if modality in self.head.averages:
+            return masked_mean(tokens.float(), mask)[:, None], None
+        return tokens, mask
 
     def attention_weights(self, batch: Batch) -> Tensor | None:
         """Return `Head.attention_weights` for tokens as in the cache."""

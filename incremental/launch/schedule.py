@@ -69,6 +69,7 @@ def describe(store: FeatureStore, classes: Sequence[str] | None = None) -> Subje
         rows=hashlib.sha256(text.encode()).hexdigest()[:16],
         training_clips=int(np.isin(manifest.labels[train], kept).sum()),
         classes=len(kept),
+        unit_norm=bool(store.encoding.unit_norm),
     )
 
 

@@ -5,7 +5,7 @@ Source: Pian et al., AV-CIL, ICCV 2023.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torch import Tensor
@@ -14,24 +14,28 @@ from torch.nn import functional
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.methods.base import Method, Reads
+from avcil.incremental.methods.base import Reads
 from avcil.incremental.methods.losses import (
+    Softmax,
     attention_distillation,
     class_contrast,
+    cross_entropy,
     instance_contrast,
-    separated_cross_entropy,
     task_distillation,
 )
+from avcil.incremental.methods.replaying import Replaying
+from avcil.incremental.options import later
 
 
 @dataclass(frozen=True, kw_only=True)
-class AVCIL(Method):
+class AVCIL(Replaying):
     """The published losses. Terms whose inputs a head lacks, such as attention, are left out."""
 
     temperature: float = 2.0
     contrast_temperature: float = 0.05
     class_contrast_per_anchor: bool = False
     """Equation 7 as printed, instead of what the released code computes."""
+    cross_entropy: Softmax = field(default="separated", metadata=later("separated"))
 
     title = "AV-CIL"
     head = MappingProxyType({"name": "avcil"})
@@ -48,7 +52,7 @@ class AVCIL(Method):
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
         """Return the cross-entropy, and from the second task on all terms."""
-        terms = {"ce": separated_cross_entropy(new.logits, batch, task)}
+        terms = {"ce": cross_entropy(new.logits, batch, task, self.cross_entropy)}
         if old is None:
             return terms
         terms["kd"] = task_distillation(new.logits, old.logits, task.earlier, self.temperature)

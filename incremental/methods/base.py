@@ -16,10 +16,13 @@ from avcil.incremental.heads.classifiers import Classifier
 from avcil.incremental.heads.network import Network
 
 Selection = Literal["random", "herding"]
+Classify = Literal["logits", "nearest-mean", "slda"]
+"""What decides the class of a clip: the largest logit, the nearest of the class means of the
+features, or linear discriminant analysis of the features."""
 
 Reads = Mapping[str, Literal["all", "exemplars"]]
 """Requested outputs of the previous task's network (`logits`, `features`, `tokens`, `layers`,
-`attention`), and for which clips of a batch."""
+`attention`, and `importance`, which is not an output), and for which clips of a batch."""
 
 
 class Method(ABC):
@@ -43,9 +46,8 @@ class Method(ABC):
     terms: ClassVar[Mapping[str, float]] = MappingProxyType({"ce": 1.0})
     """Default weight of each named loss term; `--set losses.NAME=WEIGHT` changes one. A method
     without terms is in closed form: nothing is trained, and `after_task` does everything."""
-    nearest_mean: ClassVar[bool] = False
-    """Whether to predict the class whose exemplars' mean is nearest, instead of the one with the
-    largest logit."""
+    classify: ClassVar[Classify] = "logits"
+    """What decides the class of a clip, unless the configuration chooses something else."""
 
     def classifier(self, width: int) -> Classifier | None:
         """Return an empty classifier of the method's own; None for that of `head.classifier`."""
@@ -83,6 +85,25 @@ class Method(ABC):
                 the first task.
             task: the task in training.
         """
+
+    def scores(self, network: Network, batch: Batch) -> Tensor:
+        """Return the scores of the classes that `classify = "logits"` predicts by, [B, C].
+
+        Args:
+            network: the network, in evaluation mode.
+            batch: the clips.
+        """
+        logits: Tensor = network(batch).logits
+        return logits
+
+    def importance(self, network: Network, batch: Batch) -> Tensor:
+        """Return what `old.notes["importance"]` is for each clip, [B, ...], if `reads` names it.
+
+        Args:
+            network: the previous task's network, with the classes of the task added at random.
+            batch: the clips.
+        """
+        raise NotImplementedError
 
     def after_task(
         self, network: Network, clips: Iterator[Batch], task: Task

@@ -11,28 +11,27 @@ from types import MappingProxyType
 from typing import Literal
 
 from torch import Tensor
-from torch.nn import functional
 
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.methods.base import Method, Reads
+from avcil.incremental.methods.base import Reads
 from avcil.incremental.methods.losses import (
     FeatureDistance,
+    Softmax,
+    cross_entropy,
     feature_distance,
-    own_task_cross_entropy,
-    separated_cross_entropy,
     task_distillation,
 )
+from avcil.incremental.methods.replaying import Replaying
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guided(Method):
+class Guided(Replaying):
     """Task-separated cross-entropy, feature distillation and logit distillation."""
 
     temperature: float = 2.0
-    cross_entropy: Literal["separated", "own-task", "joint"] = "separated"
-    """Which classes share a softmax: new ones and old ones apart, those of each task, or all."""
+    cross_entropy: Softmax = "separated"
     feature: FeatureDistance = "tokens"
     """How features are compared: mean squared error of tokens or of their mean, mean cosine
     distance of tokens, or smooth L1 of tokens."""
@@ -52,17 +51,10 @@ class Guided(Method):
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
         """Return the terms of equation (6)."""
-        terms = {"ce": self._cross_entropy(new.logits, batch, task)}
+        terms = {"ce": cross_entropy(new.logits, batch, task, self.cross_entropy)}
         if old is not None:
             terms["kd"] = task_distillation(new.logits, old.logits, task.earlier, self.temperature)
             first = batch.current if self.feature_of == "exemplars" else 0
             if first < len(batch.labels):
                 terms["feature"] = feature_distance(new.encoded, old.encoded, first, self.feature)
         return terms
-
-    def _cross_entropy(self, logits: Tensor, batch: Batch, task: Task) -> Tensor:
-        if self.cross_entropy == "joint":
-            return functional.cross_entropy(logits, batch.labels)
-        if self.cross_entropy == "own-task":
-            return own_task_cross_entropy(logits, batch.labels, task)
-        return separated_cross_entropy(logits, batch, task)

@@ -15,12 +15,13 @@ from torch.nn import functional
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.methods.base import Method, Reads
+from avcil.incremental.methods.base import Reads
 from avcil.incremental.methods.losses import sigmoid_distillation
+from avcil.incremental.methods.replaying import Replaying
 
 
 @dataclass(frozen=True, kw_only=True)
-class ICaRL(Method):
+class ICaRL(Replaying):
     """Cross-entropy and sigmoid distillation: the training that both methods below share."""
 
     compat: bool = False
@@ -56,4 +57,4 @@ class ICaRLNearestMean(ICaRL):
     """iCaRL that predicts the class whose exemplars' mean is nearest (NME)."""
 
     title = "iCaRL-NME"
-    nearest_mean = True
+    classify = "nearest-mean"

@@ -25,21 +25,28 @@ def pooled_layers(encoded: Encoded) -> list[Tensor]:
     return [widen(masked_mean(each, mask) if each.ndim == 3 else each) for each in encoded.layers]
 
 
-@torch.enable_grad()
 def layer_importance(network: Network, clips: Iterator[Batch], loss: Loss) -> Tensor:
-    """Return each layer's share of the loss's gradient, [layers]; the shares sum to one.
-
-    The gradient of a clip is taken with respect to its pooled layer: the change of the loss when
-    all tokens move alike. If two streams are added, as in AV-CIL's head, both have the same share.
+    """Return each layer's share of the loss's gradient over all clips, [layers]; the sum is one.
 
     Source: Kang et al., AFC, CVPR 2022, section 3.3.
     """
-    norms = []  # of each batch: the norm of each layer's gradient, summed over clips
-    for batch in clips:
-        outputs = network(batch)
-        total = len(batch.labels) * loss(outputs.logits, batch.labels)
-        gradients = torch.autograd.grad(total, outputs.encoded.layers)
-        pooled = [widen(each.sum(1) if each.ndim == 3 else each) for each in gradients]
-        norms.append(torch.stack([gradient.norm(dim=1).sum() for gradient in pooled]))
-    summed = torch.stack(norms).sum(0)
-    return summed / summed.sum().clamp_min(torch.finfo(summed.dtype).tiny)
+    norms = [gradient_norms(network, batch, loss).sum(0) for batch in clips]
+    return shares(torch.stack(norms).sum(0))
+
+
+def shares(norms: Tensor) -> Tensor:
+    """Return norms, [..., layers], divided by their sums over layers."""
+    return norms / norms.sum(-1, keepdim=True).clamp_min(torch.finfo(norms.dtype).tiny)
+
+
+@torch.enable_grad()
+def gradient_norms(network: Network, batch: Batch, loss: Loss) -> Tensor:
+    """Return the norm of the gradient of each clip's loss by each pooled layer, [B, layers].
+
+    That is the change of the loss when all tokens of the layer move alike.
+    """
+    outputs = network(batch)
+    total = len(batch.labels) * loss(outputs.logits, batch.labels)
+    gradients = torch.autograd.grad(total, outputs.encoded.layers)
+    pooled = [widen(each.sum(1) if each.ndim == 3 else each) for each in gradients]
+    return torch.stack([gradient.norm(dim=1) for gradient in pooled], dim=1)

@@ -16,6 +16,8 @@ from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Encoded
 
 FeatureDistance = Literal["tokens", "pooled", "cosine", "smooth-l1"]
+Softmax = Literal["separated", "own-task", "joint"]
+"""Which classes share a softmax: new ones and old ones apart, those of each task, or all."""
 
 
 def widen(values: Tensor) -> Tensor:
@@ -108,6 +110,15 @@ def own_task_cross_entropy(logits: Tensor, labels: Tensor, task: Task) -> Tensor
     return -chosen.mean()
 
 
+def cross_entropy(logits: Tensor, batch: Batch, task: Task, kind: Softmax) -> Tensor:
+    """Cross-entropy of the batch in one of the forms of `Softmax`."""
+    if kind == "joint":
+        return functional.cross_entropy(logits, batch.labels)
+    if kind == "own-task":
+        return own_task_cross_entropy(logits, batch.labels, task)
+    return separated_cross_entropy(logits, batch, task)
+
+
 def sigmoid_distillation(new: Tensor, old: Tensor, *, sigmoid_twice: bool = False) -> Tensor:
     """Binary cross-entropy of each old class's probability; mean over clips and old classes.
 
@@ -138,8 +149,8 @@ def neighbourhood_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def direction_distance(new: Tensor, old: Tensor) -> Tensor:
-    """Mean Euclidean distance between directions, of vectors [B, D]."""
-    return (functional.normalize(new) - functional.normalize(old)).norm(dim=1).mean()
+    """Euclidean distances between directions, [B], of vectors [B, D]."""
+    return (functional.normalize(new) - functional.normalize(old)).norm(dim=1)
 
 
 def attention_distillation(new: Tensor, old: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from avcil.incremental.methods.closed_form import ClosedForm
 class SLDA(ClosedForm):
     """Class means, and one covariance to which every task adds its clips."""
 
-    shrinkage: float = 1e-4
-    """Share of the identity in the covariance."""
+    shrinkage: float | None = 1e-4
+    """Share of the identity in the covariance; None for the estimate of Ledoit and Wolf (2004),
+    which is better where clips are few."""
 
     title = "SLDA"
 

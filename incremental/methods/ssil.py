@@ -5,7 +5,7 @@ Source: Ahn et al., SS-IL, ICCV 2021, equations 4 to 6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torch import Tensor
@@ -13,15 +13,18 @@ from torch import Tensor
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.methods.base import Method, Reads
-from avcil.incremental.methods.losses import separated_cross_entropy, task_distillation
+from avcil.incremental.methods.base import Reads
+from avcil.incremental.methods.losses import Softmax, cross_entropy, task_distillation
+from avcil.incremental.methods.replaying import Replaying
+from avcil.incremental.options import later
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSIL(Method):
+class SSIL(Replaying):
     """Separated cross-entropy and distillation, exemplars joined to every batch."""
 
     temperature: float = 2.0
+    cross_entropy: Softmax = field(default="separated", metadata=later("separated"))
 
     title = "SS-IL"
     replay = Replay.PAIRED
@@ -35,7 +38,7 @@ class SSIL(Method):
         self, batch: Batch, new: Outputs, old: Outputs | None, task: Task
     ) -> dict[str, Tensor]:
         """Return cross-entropy and distillation."""
-        terms = {"ce": separated_cross_entropy(new.logits, batch, task)}
+        terms = {"ce": cross_entropy(new.logits, batch, task, self.cross_entropy)}
         if old is not None:
             terms["kd"] = task_distillation(new.logits, old.logits, task.earlier, self.temperature)
         return terms

@@ -68,6 +68,8 @@ def _spell(name: str, settings: Settings, usual: Settings) -> str:
     value = setting(settings, name)
     if name in usual and usual[name] == value:
         return ""
+    if name not in usual and name not in settings:  # run folders leave later settings out
+        return ""
     if name.startswith(LOSSES) and value == 0:
         return f"without {name.removeprefix(LOSSES)}"
     return f"{name}={value}"

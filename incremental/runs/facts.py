@@ -27,7 +27,7 @@ OF_0_1_0 = {
     "afc-lsc": MethodFacts(title="AFC-LSC"),
     "avcil": MethodFacts(title="AV-CIL", head="avcil"),
     "guided": MethodFacts(title="Guided (the paper)", head="guided"),
-    "der": MethodFacts(title="DER++"),
+    "derpp": MethodFacts(title="DER++"),
     "slda": MethodFacts(title="SLDA", head="mean"),
     "ranpac": MethodFacts(title="RanPAC", head="mean"),
     "joint": MethodFacts(title="Joint (upper bound)", upper_bound=True),

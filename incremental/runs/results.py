@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avcil.incremental.errors import RunDamaged
+from avcil.incremental.options import RENAMED_METHODS
 from avcil.incremental.runs.facts import MethodFacts
 from avcil.runtime.files import replace_file
 
@@ -83,6 +84,59 @@ class AccuracyMatrix:
     def last_accuracy(self) -> float:
         """Accuracy after the last task."""
         return self.by_step[-1]
+
+    @property
+    def anytime_accuracy(self) -> float:
+        """Mean over k of the mean of a[k][i] over i <= k: all tasks weigh the same at each step.
+
+        Source: Caccia et al., New Insights on Reducing Abrupt Representation Change in Online
+        Continual Learning, ICLR 2022, "average anytime accuracy".
+        """
+        return _mean([_mean(row) for row in self.by_task])
+
+    @property
+    def old_accuracy(self) -> float:
+        """Mean over k >= 1 of the accuracy on all clips of earlier tasks; NaN for a single task."""
+        steps = range(1, len(self.correct))
+        return _mean([_share(sum(self.correct[k][:k]), sum(self.total[:k])) for k in steps])
+
+    @property
+    def new_accuracy(self) -> float:
+        """Mean over k >= 1 of a[k][k], right after learning task k; NaN for a single task."""
+        return _mean([row[-1] for row in self.by_task[1:]])
+
+    @property
+    def forgetting_including_last(self) -> float:
+        """Forgetting after the last task, the best taken over all steps: never negative.
+
+        Source: Chaudhry et al., Riemannian Walk, ECCV 2018, as PyCIL and Mammoth compute it.
+        """
+        return _mean([max(column) - column[-1] for column in self._columns()])
+
+    @property
+    def first_minus_last(self) -> float:
+        """Mean over earlier tasks of a[i][i] - a[T-1][i], as Avalanche computes forgetting."""
+        return _mean([column[0] - column[-1] for column in self._columns()])
+
+    def forward_transfer(self, alone: Sequence[float]) -> float:
+        """Mean over i >= 1 of a[i][i] - alone[i]: how much earlier tasks help to learn a new one.
+
+        The form of Lopez-Paz and Ranzato, accuracy on a task before it is learned, is not defined
+        for a classifier that has no output for classes to come.
+
+        Args:
+            alone: [T] accuracy on the clips of task i of a network that learned all classes up to
+                task i at once, from scratch: a[i][i] of the method `joint`.
+
+        Source: Chaudhry et al., Riemannian Walk, ECCV 2018, section 4.2: minus the intransigence.
+        """
+        pairs = zip(self.by_task, alone, strict=True)
+        return _mean([row[-1] - reference for row, reference in pairs][1:])
+
+    def _columns(self) -> list[list[float]]:
+        """Return the accuracies on each task but the last, from the step that learned it on."""
+        a = self.by_task
+        return [[row[i] for row in a[i:]] for i in range(len(a) - 1)]
 
     @property
     def backward_transfer(self) -> float:
@@ -207,6 +261,8 @@ def read_run(folder: Path) -> Run:
     """
     try:
         config = dict(json.loads((folder / "config.json").read_text("utf-8")))
+        if (name := config.get("method", {}).get("name")) in RENAMED_METHODS:
+            config["method"]["name"] = RENAMED_METHODS[name]
         if not (folder / "results.json").exists():
             raise RunDamaged(
                 f"{folder} has no results yet: run its `avcil train` command again to finish it"

@@ -19,27 +19,15 @@ from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.network import Network
 from avcil.incremental.runs.attention import Attention, find_videos
 from avcil.incremental.runs.results import Results
+from avcil.incremental.train.rules import Rule
 from avcil.incremental.train.scenario import Scenario
 
 
 @torch.no_grad()
-def predict(network: Network, clips: TokenSet, means: Tensor | None = None) -> Tensor:
-    """Return the predicted class of each clip, [N] positions among all classes seen.
-
-    Args:
-        network: the network to test.
-        clips: the clips.
-        means: [C, D] of `class_means`, to predict the nearest; None to predict the largest logit.
-    """
+def predict(network: Network, clips: TokenSet, rule: Rule) -> Tensor:
+    """Return the predicted class of each clip, [N] positions among all classes seen."""
     network.eval()
-    predicted = []
-    for batch in clips.batches():
-        outputs = network(batch)
-        scores = outputs.logits
-        if means is not None:  # all have norm one: the nearest mean has the largest cosine
-            scores = functional.normalize(outputs.encoded.features) @ means.T
-        predicted.append(scores.argmax(1))
-    return torch.cat(predicted)
+    return torch.cat([rule(network, batch).argmax(1) for batch in clips.batches()])
 
 
 @torch.no_grad()
@@ -60,19 +48,9 @@ def features_of_class(network: Network, clips: TokenSet) -> Callable[[int], NDAr
     return features
 
 
-def class_means(network: Network, clips: TokenSet) -> Tensor:
-    """Return the direction of each class's mean, [C, D]; zero for a class without clips.
-
-    Source: Rebuffi et al., iCaRL, CVPR 2017, algorithm 1.
-    """
-    features = unit_features(network, clips)
-    members = functional.one_hot(clips.labels, network.classifier.classes).to(features.dtype)
-    return functional.normalize(members.T @ features)  # the sum has the direction of the mean
-
-
-def accuracy(network: Network, clips: TokenSet, means: Tensor | None = None) -> float:
+def accuracy(network: Network, clips: TokenSet, rule: Rule) -> float:
     """Return the fraction of clips that are classified correctly, in [0, 1]."""
-    correct = predict(network, clips, means) == clips.labels
+    correct = predict(network, clips, rule) == clips.labels
     return float(correct.sum()) / len(correct)
 
 
@@ -122,13 +100,16 @@ def count_correct(counts: NDArray[np.int64], tasks: Sequence[Task]) -> list[int]
 
 
 @torch.no_grad()
-def example_attention(network: Network, scenario: Scenario, clips: TokenSet) -> list[Attention]:
+def example_attention(
+    network: Network, scenario: Scenario, clips: TokenSet, rule: Rule
+) -> list[Attention]:
     """Return the attention on the example clips; empty if audio does not guide video in the head.
 
     Args:
         network: the network after the last task.
         scenario: the scenario.
         clips: those of `Scenario.example_rows`.
+        rule: gives the answers.
     """
     weights = network.attention_weights(next(clips.batches(len(clips))))
     if weights is None:
@@ -137,7 +118,7 @@ def example_attention(network: Network, scenario: Scenario, clips: TokenSet) -> 
     names = [name for task in scenario.class_names() for name in task]
     ids = [store.manifest.ids[row] for row in scenario.example_rows()]
     videos = find_videos(Path(store.where).parent / "videos", ids)
-    predicted = predict(network, clips)
+    predicted = predict(network, clips, rule)
     return [
         Attention(
             weights=weights[number, : clips.visual_lengths[number], : clips.audio_lengths[number]]

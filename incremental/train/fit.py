@@ -16,7 +16,8 @@ from avcil.incremental.heads.network import Network
 from avcil.incremental.methods.base import Method
 from avcil.incremental.runs.folder import MetricsLog
 from avcil.incremental.train.checkpoint import Checkpoint, Progress
-from avcil.incremental.train.evaluate import accuracy, class_means
+from avcil.incremental.train.evaluate import accuracy
+from avcil.incremental.train.rules import make_rule
 from avcil.incremental.train.step import Step
 from avcil.incremental.train.teacher import Teacher
 from avcil.runtime.progress import Bar
@@ -127,8 +128,8 @@ class Fit:
         """Return the accuracy of the network on the validation clips, in [0, 1]; None without."""
         if self.validation is None:
             return None
-        means = class_means(self.network, self.clips) if self.method.nearest_mean else None
-        return accuracy(self.network, self.validation, means)
+        rule = make_rule(self.config.rule, self.method, self.network, self.clips)
+        return accuracy(self.network, self.validation, rule)
 
     def _check_finite(self) -> None:
         """Raise for non-finite weights, or for the loss term that became non-finite first.

@@ -9,6 +9,7 @@ from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import SPLITS, Split
 from avcil.cache.sources import leaks
 from avcil.incremental.config.config import Config, derive_seed
+from avcil.incremental.data.clips import Replay
 from avcil.incremental.data.tasks import class_order, kept_labels, split_tasks
 from avcil.incremental.errors import ConfigError
 
@@ -37,7 +38,7 @@ class Scenario:
         self.positions = np.full(len(names), -1)  # by label; -1 is a class that is left out
         self.positions[self.labels] = np.arange(len(self.labels))
         self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
-        if config.make_method().nearest_mean:
+        if config.rule == "nearest-mean" and config.make_method().replay is not Replay.ALL:
             _check_memory(config, len(classes))
         self.leaks = leaks(store.manifest, self.positions[store.manifest.labels] >= 0)  # [N]
         self.validates = True

@@ -8,7 +8,7 @@ Shapes: N clips of the task, B of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -25,6 +25,7 @@ CHUNK = 32
 """Clips in each forward pass, always the same number: the last bits of a product may depend on
 the shape of its factors, and outputs must not depend on when they are computed."""
 
+Importance = Callable[[Network, Batch], Tensor]
 Rows = dict[str, Tensor]
 """Outputs by name, [B, ...] each."""
 
@@ -32,13 +33,17 @@ Rows = dict[str, Tensor]
 class Teacher:
     """Gives the outputs that a method reads, for any clip of a task."""
 
-    def __init__(self, network: Network, reads: Reads) -> None:
+    def __init__(
+        self, network: Network, reads: Reads, importance: Importance | None = None
+    ) -> None:
         """Freeze a network.
 
         Args:
             network: the network after the previous task; the teacher owns it from here on.
             reads: what `Method.reads` returned, not empty.
+            importance: `Method.importance`; needed where `reads` names it.
         """
+        self._importance = importance
         self.network = network.eval().requires_grad_(False)
         self.reads = reads
         self._exemplars_only = set(reads.values()) == {"exemplars"}
@@ -117,6 +122,14 @@ class Teacher:
     @torch.no_grad()
     def _forward(self, batch: Batch) -> Rows:
         """Return the outputs that are read; layers as their means over tokens."""
+        rows = self._outputs(batch)
+        if self._importance is not None and "importance" in self.reads:
+            self.network.requires_grad_(True)
+            rows["importance"] = self._importance(self.network, batch).detach()
+            self.network.requires_grad_(False)
+        return rows
+
+    def _outputs(self, batch: Batch) -> Rows:
         outputs = self.network(batch, 0 if "tokens" in self.reads else None)
         encoded = outputs.encoded
         rows = {"logits": outputs.logits, "features": encoded.features, "tokens": encoded.tokens}
@@ -163,4 +176,6 @@ def _as_outputs(rows: Rows, notes: Mapping[str, Tensor]) -> Outputs:
         layers=tuple(each for name, each in rows.items() if _output(name) == "layers"),
         attention=attention,
     )
+    if "importance" in rows:
+        notes = {**notes, "importance": rows["importance"]}
     return Outputs(rows.get("logits", empty), encoded, notes)

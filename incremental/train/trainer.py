@@ -24,7 +24,6 @@ from avcil.incremental.runs.folder import MetricsLog, RunFolder
 from avcil.incremental.runs.results import Results
 from avcil.incremental.train.checkpoint import Checkpoint, CheckpointTimer, Progress
 from avcil.incremental.train.evaluate import (
-    class_means,
     example_attention,
     features_of_class,
     predict,
@@ -32,6 +31,7 @@ from avcil.incremental.train.evaluate import (
 )
 from avcil.incremental.train.fit import Fit, make_optimizer
 from avcil.incremental.train.precision import autocast_type
+from avcil.incremental.train.rules import make_rule
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.teacher import Teacher
 from avcil.runtime.progress import Bar, log
@@ -39,6 +39,8 @@ from avcil.runtime.stopping import asked_to_stop
 
 NORM_BATCH = 64
 """Clips per batch when `InputNorm` is fitted; the last bits of its sums depend on it."""
+SCALE_CLIPS, SCALE_FACTOR = 256, 5.0
+"""How many clips are looked at, and how far apart modalities may be, before a run warns."""
 LOG_ABOVE_GB = 0.1
 """Do not log the placement of smaller sets of tokens on the training device."""
 
@@ -157,15 +159,27 @@ class Trainer:
 
     def test(self, task: Task, network: Network) -> None:
         """Add a row to the accuracy matrix; after the last task, save examples of attention."""
-        means = None
-        if self.method.nearest_mean:
-            means = class_means(network, self._stream(self.memory.rows))
+        kept = self._stream(self._rows_at_test(task))
+        rule = make_rule(self.config.rule, self.method, network, kept)
         rows = self.scenario.rows("test", task.seen)
-        predicted = predict(network, self._stream(rows), means).cpu().numpy()
+        predicted = predict(network, self._stream(rows), rule).cpu().numpy()
         record_test(self.results, self.scenario, task, rows, predicted)
         if self.results.complete:
             clips = self._load(self.scenario.example_rows())
-            write_attention(self.folder.path, example_attention(network, self.scenario, clips))
+            attention = example_attention(network, self.scenario, clips, rule)
+            write_attention(self.folder.path, attention)
+
+    def _rows_at_test(self, task: Task) -> NDArray[np.int64]:
+        """Return the training clips that means and covariance may be taken from at the test.
+
+        Means come from the exemplars, as in iCaRL. A covariance needs more clips: those of the task
+        too. The upper bound has all clips.
+        """
+        if self.method.replay is Replay.ALL:
+            return self.scenario.rows("train", task.seen)
+        if self.config.rule == "slda":
+            return np.union1d(self.scenario.rows("train", task.new), self.memory.rows)
+        return self.memory.rows
 
     def _prepare(self, task: Task, clips: TokenSet) -> tuple[Network, Teacher | None]:
         """Return the network with the task's classes added, and a frozen copy of it from before."""
@@ -175,11 +189,16 @@ class Trainer:
         # Seeded after the line above, which draws initial weights only if a run is resumed.
         torch.manual_seed(derive_seed(self.config.seed, "weights", task.index))
         reads = self.method.reads()
-        teacher = Teacher(copy.deepcopy(network), reads) if reads and network else None
+        teacher = None
+        if reads and network:
+            teacher = Teacher(copy.deepcopy(network), reads, self.method.importance)
+            if "importance" in reads:  # of clips whose classes the network did not learn yet
+                add_classes(teacher.network, task)
         if network is None:
             network = self._new_network()
-            network.visual_norm.fit((b.visual, b.visual_mask) for b in clips.batches(NORM_BATCH))
-            network.audio_norm.fit((b.audio, b.audio_mask) for b in clips.batches(NORM_BATCH))
+            network.fit_norms(lambda: clips.batches(NORM_BATCH))
+            if task.index == 0 and self.config.head["name"] not in ("visual", "audio"):
+                self._check_scales(network, clips)
         add_classes(network, task)
         with torch.no_grad():
             self.method.before_task(network.eval(), clips.batches(), task)
@@ -217,6 +236,21 @@ class Trainer:
         """Return clips that are read from the cache batch by batch, for a single pass."""
         placement = replace(self.placement, location="stream")
         return TokenSet.load(self.store, rows, self.scenario.positions, placement)
+
+    def _check_scales(self, network: Network, clips: TokenSet) -> None:
+        """Warn if one modality enters the head at a much larger scale than the other.
+
+        The head starts with weights of the same size for both, and the smaller one is learned late.
+        """
+        chosen = torch.linspace(0, len(clips) - 1, min(len(clips), SCALE_CLIPS)).long()
+        scales = network.input_scales(next(clips.batches(len(chosen), chosen)))
+        (_, least), (larger, most) = sorted(scales.items(), key=lambda each: each[1])
+        if most > SCALE_FACTOR * least:
+            log(
+                f"{self.folder.path.name}: {larger} tokens enter the head "
+                f"{most / max(least, 1e-12):.0f} times as large as the other modality's, which "
+                "costs accuracy: try --set head.input_norm=standardize"
+            )
 
     def _log_placement(self, clips: TokenSet) -> None:
         """Log where the tokens are when that changes; omit small sets on the device."""

@@ -14,7 +14,12 @@ from avcil.incremental.report.rows import Benchmark, Row, Summary, class_order, 
 from avcil.incremental.runs.results import Run
 
 JSON_FORMAT = 1
-FIGURES = ("mean_accuracy", "average_forgetting", "last_accuracy", "backward_transfer")
+FIGURES = (
+    "mean_accuracy", "average_forgetting", "last_accuracy", "backward_transfer",
+    "forgetting_including_last", "first_minus_last", "anytime_accuracy", "old_accuracy",
+    "new_accuracy",
+)  # fmt: skip
+"""Properties of the accuracy matrix that are written in percent, None where there is none."""
 VERSIONS = ("precision", "device", "avcil", "torch", "numpy", "python")
 
 
@@ -139,8 +144,5 @@ def run_details(run: Run) -> dict[str, Any]:
         "seconds": results.seconds,
         "versions": results.versions,
         "resumed": results.resumed,
-        "mean_accuracy": 100 * matrix.mean_accuracy,
-        "average_forgetting": _number(100 * matrix.average_forgetting),
-        "last_accuracy": 100 * matrix.last_accuracy,
-        "backward_transfer": _number(100 * matrix.backward_transfer),
+        **{name: _number(100 * getattr(matrix, name)) for name in FIGURES},
     }

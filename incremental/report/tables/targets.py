@@ -17,6 +17,7 @@ from pathlib import Path
 
 from avcil.benchmarks.cards import cards
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.options import RENAMED_METHODS
 from avcil.incremental.report.labels import details, setting
 from avcil.incremental.report.rows import Benchmark, Row
 from avcil.runtime.files import read_text
@@ -146,7 +147,7 @@ def _target(line: Mapping[str, str | None], where: str) -> Target:
     tasks = _number(words, "tasks", where)
     return Target(
         dataset=words["dataset"],
-        method=words["method"],
+        method=RENAMED_METHODS.get(words["method"], words["method"]),
         mean_accuracy=accuracy,
         average_forgetting=_number(words, "average_forgetting", where),
         tasks=None if tasks is None else int(tasks),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from avcil.incremental.config.config import Config
@@ -61,6 +63,31 @@ def test_recipe_paper_is_what_the_paper_states() -> None:
     assert (config.optimizer, config.learning_rate, config.weight_decay) == ("sgd", 5e-5, 1e-4)
     assert (config.schedule, config.epochs, config.head["name"]) == ("cosine", 200, "guided")
     assert config.method["cross_entropy"] == "separated"
+
+
+@pytest.mark.parametrize("method", ["guided", "icarl-fc", "avcil"])
+def test_the_norm_of_recipe_avcil_follows_the_encoding(method: str) -> None:
+    found = {
+        unit_norm: resolve(
+            Request(method=method, recipe="avcil"), replace(subject(), unit_norm=unit_norm)
+        ).head["input_norm"]
+        for unit_norm in (False, True)
+    }
+    assert found == {False: "none", True: "standardize"}
+
+
+def test_the_norm_that_the_user_sets_wins_over_that_of_the_encoding() -> None:
+    asked = Request(recipe="avcil", settings={"head.input_norm": "none"})
+    assert resolve(asked, replace(subject(), unit_norm=True)).head["input_norm"] == "none"
+
+
+def test_the_naive_fusion_of_figure_1_distils_no_features_as_in_table_2() -> None:
+    asked = plan(Request(), table="figure1")[2]
+    assert asked == plan(Request(), table="2")[0]
+
+
+def test_der_is_another_name_of_derpp() -> None:
+    assert resolved("der") == resolved("derpp")
 
 
 def test_benchmarks_have_the_published_tasks_and_memory() -> None:

@@ -15,7 +15,12 @@ from avcil.incremental.heads.classifiers import (
     ProxyClassifier,
     kmeans,
 )
-from avcil.incremental.heads.closed_form import DiscriminantClassifier, RandomRidgeClassifier
+from avcil.incremental.heads.closed_form import (
+    DiscriminantClassifier,
+    KernelDiscriminantClassifier,
+    RandomRidgeClassifier,
+)
+from avcil.incremental.heads.spread import Spread
 
 
 @pytest.fixture(autouse=True)
@@ -197,3 +202,44 @@ def test_discriminant_is_the_gaussian_classifier_with_shared_covariance() -> Non
     # equal up to what all classes of a clip share
     found = classifier(features)
     torch.testing.assert_close(found - found[:, :1], density - density[:, :1])
+
+
+def test_products_of_fourier_features_are_the_gaussian_kernel() -> None:
+    features = torch.randn(6, 4)
+    made = KernelDiscriminantClassifier(4, 40_000, gamma=0.3, shrinkage=0.0).expand(features)
+    distance = (features[:, None] - features[None]).double().square().sum(2)
+    torch.testing.assert_close(made @ made.T, (-0.3 * distance).exp(), atol=0.03, rtol=0)
+
+
+def test_kernel_discriminant_tells_what_no_line_does() -> None:
+    """Two rings around one mean: a discriminant of the features themselves is at chance."""
+    angles, labels = torch.rand(400) * 2 * math.pi, torch.arange(400) % 2
+    rings = (1.0 + labels)[:, None] * torch.stack([angles.cos(), angles.sin()], dim=1)
+    right = []
+    for classifier in (
+        KernelDiscriminantClassifier(2, 200, gamma=0.5, shrinkage=1e-4),
+        DiscriminantClassifier(2, 1e-4),
+    ):
+        classifier.grow(2)
+        classifier.absorb(rings[:200], labels[:200])
+        classifier.solve()
+        right.append(float((classifier(rings[200:]).argmax(1) == labels[200:]).double().mean()))
+    assert right[0] > 0.95
+    assert right[1] < 0.7
+
+
+def test_the_shrinkage_of_ledoit_and_wolf_is_that_of_all_clips_at_once() -> None:
+    labels = torch.arange(40) % 4
+    features = doubles(40, 30) + doubles(4, 30)[labels]
+    classifier = DiscriminantClassifier(30, shrinkage=None)
+    for task in range(2):
+        classifier.grow(2)
+        mine = labels // 2 == task
+        classifier.absorb(features[mine][:7], labels[mine][:7])
+        classifier.absorb(features[mine][7:], labels[mine][7:])
+        classifier.tune(features[mine], labels[mine])
+        classifier.solve()
+    means = torch.stack([features[labels == c].mean(0) for c in range(4)])
+    weight, bias = Spread.of(features - means[labels]).discriminant(means)
+    torch.testing.assert_close(classifier.weight, weight)
+    torch.testing.assert_close(classifier.bias, bias)

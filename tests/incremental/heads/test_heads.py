@@ -86,7 +86,6 @@ class TestEveryHead:
         outputs = network(clips())
         assert outputs.logits.shape == (4, 3)
         assert outputs.encoded.features.shape == (4, network.head.width)
-        assert outputs.encoded.layers[-1] is outputs.encoded.features
 
     def test_padding_changes_nothing(self, name: str) -> None:
         network, batch = make(name), clips()
@@ -133,6 +132,25 @@ class TestEveryHead:
 
 
 @pytest.mark.parametrize(
+    ("name", "averaged"), [("concat", BOTH), ("avcil", {"audio"}), ("guided", set())]
+)
+def test_standardized_tokens_are_standard_as_the_head_sees_them(
+    name: str, averaged: set[str]
+) -> None:
+    """Clip means where the head averages tokens: they vary less than tokens do."""
+    network, batch = make(name, input_norm="standardize"), padded(clips(), 4, 7)
+    network.fit_norms(lambda: iter([batch]))
+    for modality, norm in (("visual", network.visual_norm), ("audio", network.audio_norm)):
+        mask = getattr(batch, f"{modality}_mask")
+        scaled = norm(getattr(batch, modality))
+        real = [tokens[real] for tokens, real in zip(scaled, mask, strict=True)]
+        if modality in averaged:
+            real = [tokens.mean(0, keepdim=True) for tokens in real]
+        deviation = torch.cat(real).std(0, correction=0)
+        torch.testing.assert_close(deviation, torch.ones_like(deviation))
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"layers": 2},
@@ -141,6 +159,7 @@ class TestEveryHead:
         {"gate": "tanh"},
         {"pool": "attention"},
         {"audio_norm": False},
+        {"keep_audio": True},
         {"input_norm": "l2"},
         {"input_norm": "none"},
         {"input_norm": "standardize"},

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
@@ -35,7 +35,10 @@ SMALL: dict[str, object] = {
 }
 TRAINED = [name for name in METHODS if make_method(name, {}).terms]
 CLOSED = [name for name in METHODS if name not in TRAINED]
-QUICK: dict[str, dict[str, object]] = {"ranpac": {"method.random_features": 200}}
+QUICK: dict[str, dict[str, object]] = {
+    "ranpac": {"method.random_features": 200},
+    "klda": {"method.random_features": 200},
+}
 """What keeps a method with large defaults quick on the toy cache."""
 
 
@@ -211,6 +214,20 @@ def test_a_negative_few_shot_is_refused(toy_store: FeatureStore) -> None:
         config(toy_store, "ssil", few_shot=0)
 
 
+@pytest.mark.parametrize("reset", [True, False])
+def test_the_scale_of_afc_starts_anew_in_every_task(
+    reset: bool, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    first = run(toy_store, "afc-lsc", tmp_path / "first", **{"method.reset_scale": reset})
+    cut = back_to_task(first, 1, tmp_path)
+    weights = load_file(cut / "task-0.safetensors")
+    weights["classifier.eta"] = torch.tensor(3.0)
+    save_file(weights, cut / "task-0.safetensors")
+    run(toy_store, "afc-lsc", tmp_path, **{"method.reset_scale": reset})
+    eta = float(load_file(cut / "task-1.safetensors")["classifier.eta"])
+    assert eta == pytest.approx(1.0 if reset else 3.0, abs=0.1)
+
+
 def test_selection_can_be_chosen(toy_store: FeatureStore, tmp_path: Path) -> None:
     chosen = {
         kind: read_run(run(toy_store, "guided", tmp_path, selection=kind)).results.exemplars
@@ -219,7 +236,10 @@ def test_selection_can_be_chosen(toy_store: FeatureStore, tmp_path: Path) -> Non
     assert chosen["random"] != chosen["herding"]
 
 
-@pytest.mark.parametrize(("method", "given"), [("slda", {}), ("ranpac", {"method.ridge": 1.0})])
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [("slda", {}), ("klda", {"method.random_features": 100}), ("ranpac", {"method.ridge": 1.0})],
+)
 def test_closed_form_does_not_depend_on_the_order_of_tasks(
     method: str, given: dict[str, object], toy_store: FeatureStore, tmp_path: Path
 ) -> None:

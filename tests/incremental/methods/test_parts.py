@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from avcil.cache.schema import Encoding
 from avcil.incremental.data.clips import TokenSet
-from avcil.incremental.data.placement import DeviceTokens
+from avcil.incremental.data.placement import DeviceTokens, Placement
 from avcil.incremental.heads.avcil import AVCILHead, AVCILOptions
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import (
@@ -19,9 +20,12 @@ from avcil.incremental.heads.classifiers import (
 )
 from avcil.incremental.heads.layers import padding_mask
 from avcil.incremental.heads.network import Network, head_options
+from avcil.incremental.methods.afc import AFCLargestLogit
 from avcil.incremental.methods.importance import layer_importance
 from avcil.incremental.methods.losses import neighbourhood_loss
-from avcil.incremental.train.evaluate import class_means, predict
+from avcil.incremental.train.evaluate import predict
+from avcil.incremental.train.rules import class_means, discriminant, nearest_mean
+from avcil.incremental.train.teacher import Teacher
 
 ENCODING = Encoding(
     encoder="test",
@@ -92,10 +96,20 @@ def clips(count: int = 4) -> Batch:
     return Batch(torch.randn(count, 6, 5), torch.randn(count, 3, 4), None, None, labels, count)
 
 
-def test_streams_that_are_added_share_their_importance_evenly() -> None:
-    """AV-CIL's f = f_a + f_v: audio, video and their sum have the same gradient."""
-    shares = layer_importance(network("avcil"), iter([clips()]), neighbourhood_loss)
-    torch.testing.assert_close(shares, torch.full((3,), 1 / 3))
+def test_the_layers_of_avcils_head_are_the_pooled_video_and_the_two_streams() -> None:
+    """f = f_a + f_v: audio and video have the same gradient, and U_v passes it on to the pool."""
+    net, batch = network("avcil"), clips()
+    pooled, audio, visual = net.encode(batch).layers
+    assert isinstance(net.head, AVCILHead)
+    torch.testing.assert_close(net.head.visual_projection(pooled).relu(), visual)
+    shares = layer_importance(net, iter([batch]), neighbourhood_loss)
+    features = (audio + visual).detach().requires_grad_()
+    loss = len(batch.labels) * neighbourhood_loss(net.classifier(features), batch.labels)
+    (slope,) = torch.autograd.grad(loss, features)
+    before = (slope * (visual > 0)) @ net.head.visual_projection.weight
+    norms = torch.stack([before.norm(dim=1).sum(), *2 * [slope.norm(dim=1).sum()]])
+    torch.testing.assert_close(shares, norms / norms.sum())
+    assert (shares - 1 / 3).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("size", [3, 2, 1])
@@ -158,7 +172,7 @@ def test_nearest_mean_goes_by_direction() -> None:
     source = DeviceTokens(batch.visual, batch.audio)
     tokens = TokenSet(source, *lengths, batch.labels, (False, False))
     means = class_means(net, tokens)
-    answers = predict(net, tokens, means)
+    answers = predict(net, tokens, nearest_mean(means))
     features = torch.cat([net.encode(each).features for each in tokens.batches(3)]).detach()
     unit = features / features.norm(dim=1, keepdim=True)
     for clip, answer in enumerate(answers.tolist()):
@@ -167,3 +181,57 @@ def test_nearest_mean_goes_by_direction() -> None:
             mean = unit[batch.labels == c].mean(0)
             gaps.append(float((unit[clip] - mean / mean.norm()).norm()))
         assert answer == int(np.argmin(gaps))
+
+
+def test_the_discriminant_is_the_most_likely_class_under_the_shrunk_covariance() -> None:
+    """Each term by a loop over clips; fewer clips than channels."""
+    features, labels = doubles(9, 12), torch.arange(9) % 3
+    means = torch.stack([features[labels == c].mean(0) for c in range(3)])
+    apart = [x - means[y] for x, y in zip(features, labels, strict=True)]
+    covariance = sum((torch.outer(d, d) for d in apart), torch.zeros(12, 12).double()) / 9
+    scale = covariance.diagonal().mean()
+    target = scale * torch.eye(12).double()
+    distance = (covariance - target).square().sum()
+    error = sum(float((torch.outer(d, d) - covariance).square().sum()) for d in apart) / 9**2
+    share = min(1.0, error / float(distance))
+    assert 0.05 < share < 0.95
+    shrunk = (1 - share) * covariance + share * target
+    density = [torch.distributions.MultivariateNormal(mean, shrunk) for mean in means]
+    points = doubles(20, 12)
+    expected = torch.stack([each.log_prob(points) for each in density], dim=1).softmax(1)
+    weight, bias = discriminant(features, labels, 3)
+    torch.testing.assert_close((points @ weight + bias).softmax(1), expected)
+
+
+def test_the_discriminant_of_equal_clips_is_the_nearest_mean() -> None:
+    centres = doubles(3, 4)
+    weight, bias = discriminant(centres.repeat(2, 1), torch.arange(6) % 3, 3)
+    assert (centres @ weight + bias).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_each_clip_weighs_the_layers_by_its_own_gradient() -> None:
+    """In the old network, stored once or computed at each step."""
+    net, batch = network("avcil"), clips(5)
+    shown = [
+        replace(
+            batch,
+            visual=batch.visual[i : i + 1],
+            audio=batch.audio[i : i + 1],
+            labels=batch.labels[i : i + 1],
+        )
+        for i in range(5)
+    ]
+    alone = [layer_importance(net, iter([each]), neighbourhood_loss) for each in shown]
+    method = AFCLargestLogit()
+    source = DeviceTokens(batch.visual, batch.audio)
+    lengths = torch.full((5,), 6), torch.full((5,), 3)
+    tokens = TokenSet(source, *lengths, batch.labels, (False, False))
+    for stored in (True, False):
+        teacher = Teacher(copy.deepcopy(net), method.reads(), method.importance)
+        if stored:
+            teacher.precompute(tokens, 5, Placement(torch.device("cpu"), keep_teacher=True))
+        index = torch.tensor([3, 0, 4])
+        chosen = next(tokens.batches(chosen=index))
+        found = teacher.outputs(index, chosen).notes["importance"]
+        torch.testing.assert_close(found, torch.stack([alone[i] for i in (3, 0, 4)]))
+        assert not any(weight.requires_grad for weight in teacher.network.parameters())

@@ -55,6 +55,14 @@ def test_any_other_setting_is_another_row_named_by_it(make_run: MakeRun, tmp_pat
     assert labels(tmp_path) == ["finetune", "guided, memory=20", "guided, memory=60"]
 
 
+def test_a_setting_that_a_run_folder_leaves_out_is_not_named(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    make_run()
+    make_run(classify="slda")
+    assert labels(tmp_path) == ["guided", "guided, classify=slda"]
+
+
 def test_modality_and_head_are_named_where_they_are_not_the_usual_ones(
     make_run: MakeRun, tmp_path: Path
 ) -> None:

@@ -44,6 +44,26 @@ def test_forgetting_excludes_the_present_step_from_the_best() -> None:
     assert matrix.backward_transfer == pytest.approx(0.1)
 
 
+def test_every_figure_has_a_definition_of_its_own() -> None:
+    """a = .5; .9, .2; .7, .4, .9 on 10, 20 and 10 clips."""
+    matrix = AccuracyMatrix([[5], [9, 4], [7, 8, 9]], [10, 20, 10])
+    assert matrix.last_accuracy == pytest.approx(24 / 40)
+    assert matrix.anytime_accuracy == pytest.approx((0.5 + (0.9 + 0.2) / 2 + 2.0 / 3) / 3)
+    assert matrix.old_accuracy == pytest.approx((9 / 10 + 15 / 30) / 2)
+    assert matrix.new_accuracy == pytest.approx((0.2 + 0.9) / 2)
+    assert matrix.forgetting_including_last == pytest.approx(((0.9 - 0.7) + 0.0) / 2)
+    assert matrix.first_minus_last == pytest.approx(((0.5 - 0.7) + (0.2 - 0.4)) / 2)
+    assert matrix.first_minus_last == pytest.approx(-matrix.backward_transfer)
+    assert matrix.forward_transfer([0.9, 0.5, 0.7]) == pytest.approx((-0.3 + 0.2) / 2)
+
+
+def test_a_single_task_has_no_figure_of_earlier_tasks() -> None:
+    matrix = AccuracyMatrix([[5]], [10])
+    for name in ("old_accuracy", "new_accuracy", "forgetting_including_last", "first_minus_last"):
+        assert math.isnan(getattr(matrix, name))
+    assert math.isnan(matrix.forward_transfer([0.5]))
+
+
 def test_the_published_av_cil_run_gives_its_published_row() -> None:
     matrix = AccuracyMatrix(AV_CIL_COUNTS, AVE_TOTAL)
     assert [round(a, 6) for a in matrix.by_step] == [0.798077, 0.771429, 0.714286, 0.677665]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from avcil.cache.reader import FeatureStore
+from avcil.cache.schema import Clips
 from avcil.cache.sources import leaks
 from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
@@ -251,7 +255,7 @@ def test_nearest_means_need_an_exemplar_of_every_class(
         configs(toy_store, method, **settings)
 
 
-@pytest.mark.parametrize("method", ["guided", "icarl-fc", "ssil", "afc-lsc", "der"])
+@pytest.mark.parametrize("method", ["guided", "icarl-fc", "ssil", "afc-lsc", "derpp"])
 @pytest.mark.parametrize("memory", [0, 2])
 def test_other_methods_train_with_a_memory_that_leaves_classes_out(
     toy_store: FeatureStore, tmp_path: Path, method: str, memory: int
@@ -291,3 +295,45 @@ def test_a_data_set_name_never_leaves_the_folder_of_runs(
     (config,) = configs(toy_store)
     with pytest.raises(AvcilError, match="cannot be the name of a data set"):
         RunFolder.of(tmp_path, replace(config, dataset="../../outside"))
+
+
+class LoudStore:
+    """A store whose audio tokens are a hundred times as large."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def load(self, rows: NDArray[np.int64], *, out: Clips | None = None) -> Clips:
+        clips = self.store.load(rows, out=out)
+        np.multiply(clips.audio, 100, out=clips.audio)
+        return clips
+
+
+@pytest.mark.parametrize(
+    ("head", "norm", "warns"),
+    [
+        ("guided", "none", True),
+        ("avcil", "none", True),
+        ("audio", "none", False),
+        ("guided", "standardize", False),
+        ("concat", "standardize", False),
+    ],
+)
+def test_modalities_at_scales_far_apart_are_warned_of(
+    head: str,
+    norm: str,
+    warns: bool,
+    toy_store: FeatureStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = cast(FeatureStore, LoudStore(toy_store))
+    settings = {"epochs": 1, "head.input_norm": norm, "learning_rate": 1e-5}
+    given = {k: v for k, v in SMALL.items() if k != "head.heads"} | settings
+    [config] = resolve_all(store, [Request(method="finetune", head=head, settings=given)])
+    train(store, [config], tmp_path, "cpu")
+    said = re.search(r"audio tokens enter the head \d+ times as large", capsys.readouterr().err)
+    assert (said is not None) == warns

@@ -17,11 +17,12 @@ from torch.nn import functional
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.data.tasks import Task
 from avcil.incremental.heads.base import Batch, Outputs
-from avcil.incremental.methods.base import Method, Reads
+from avcil.incremental.methods.base import Reads
+from avcil.incremental.methods.replaying import Replaying
 
 
 @dataclass(frozen=True, kw_only=True)
-class DER(Method):
+class DERPP(Replaying):
     """Cross-entropy on new clips and on exemplars, and distance to the exemplars' old logits."""
 
     title = "DER++"
