@@ -1,4 +1,6 @@
-"""Tables as LaTeX: a document with booktabs that compiles as it is; the tables can be cut out.
+"""Tables as LaTeX: a document that compiles as it is; the tables can be cut out.
+
+It needs booktabs and graphicx: tables that are wider than the text are shrunk to it.
 
 It compiles with every engine and needs no fonts: letters that LaTeX's own fonts lack, as of other
 scripts, are transliterated to ASCII. Comments in the source say what stands for what.
@@ -18,6 +20,7 @@ from avcil.incremental.report.tables.table import Cell, Column, Mark, Table
 PREAMBLE = r"""\documentclass{article}
 \usepackage[margin=2cm]{geometry}
 \usepackage{booktabs}
+\usepackage{graphicx}
 \setlength{\belowcaptionskip}{6pt}
 \setlength{\tabcolsep}{4pt}
 \setlength{\parindent}{0pt}
@@ -58,6 +61,9 @@ def _transliterated(tables: Iterable[Table]) -> str:
         f"% {shown} is transliterated: {word}\n" for word, shown in changed.items() if shown != word
     )
 
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""Opens a box that is shrunk to the width of the text if it is wider."""
+
 
 def _float(table: Table, number: int) -> str:
     layout = "".join("r" if column.figure else "l" for column in table.columns)
@@ -68,13 +74,14 @@ def _float(table: Table, number: int) -> str:
             r"\centering\small",
             rf"\caption{{{escape(table.title)}.}}",
             rf"\label{{tab:{table.name}-{number}}}",
+            FIT,
             rf"\begin{{tabular}}{{{layout}}}",
             r"\toprule",
             *_headings(table.columns),
             r"\midrule",
             *rows,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             "",
             r"\smallskip",
             r"\begin{minipage}{\linewidth}\footnotesize",
