@@ -61,6 +61,7 @@ def _transliterated(tables: Iterable[Table]) -> str:
         f"% {shown} is transliterated: {word}\n" for word, shown in changed.items() if shown != word
     )
 
+
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """Opens a box that is shrunk to the width of the text if it is wider."""
 
