@@ -89,6 +89,7 @@ def apart(path: Path, media: Media) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_mutations_of_files_are_refused_noted_or_right(tmp_path: Path) -> None:
     paths = []
     for number, (name, codecs, rate) in enumerate(FUZZED):

@@ -18,7 +18,13 @@ pytestmark = pytest.mark.slow
 def two_gpus() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AVCIL_CHECKPOINT_SECONDS", "7")
-        ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, logging_level="warning")
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=2,
+            include_dashboard=False,
+            logging_level="warning",
+        )
         yield
         ray.shutdown()
 
