@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LEAST_SHARE = 1e-6
+"""Of two clips the estimate is that they need no shrinking, which leaves a singular matrix."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -31,8 +34,8 @@ class Spread:
     def covariance(self) -> Tensor:
         """Return the covariance within classes, [D, D], shrunk towards a multiple of the identity.
 
-        It is shrunk as far as the estimate of Ledoit and Wolf says, so it has an inverse even with
-        fewer clips than channels.
+        It is shrunk as far as the estimate of Ledoit and Wolf says, and by `LEAST_SHARE` at least, so
+        it has an inverse even with fewer clips than channels.
 
         Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance
         matrices, Journal of Multivariate Analysis, 2004, section 3.3.
@@ -45,7 +48,7 @@ class Spread:
         distance = (found - target).square().sum()
         # sum over clips of |x x^T - covariance|^2, without a matrix for each clip
         error = (self.fourth - self.count * found.square().sum()) / self.count**2
-        share = (error / distance.clamp_min(torch.finfo(found.dtype).tiny)).clamp(0, 1)
+        share = (error / distance.clamp_min(torch.finfo(found.dtype).tiny)).clamp(LEAST_SHARE, 1)
         return (1 - share) * found + share * target
 
     def discriminant(self, means: Tensor) -> tuple[Tensor, Tensor]:

@@ -243,3 +243,10 @@ def test_the_shrinkage_of_ledoit_and_wolf_is_that_of_all_clips_at_once() -> None
     weight, bias = Spread.of(features - means[labels]).discriminant(means)
     torch.testing.assert_close(classifier.weight, weight)
     torch.testing.assert_close(classifier.bias, bias)
+
+
+@pytest.mark.parametrize("clips", [1, 2, 3])
+def test_a_covariance_of_few_clips_has_an_inverse(clips: int) -> None:
+    features = doubles(clips, 40)
+    values = torch.linalg.eigvalsh(Spread.of(features - features.mean(0)).covariance())
+    assert values.min() > 1e-7 * values.mean()
