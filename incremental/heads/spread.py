@@ -34,8 +34,8 @@ class Spread:
     def covariance(self) -> Tensor:
         """Return the covariance within classes, [D, D], shrunk towards a multiple of the identity.
 
-        It is shrunk as far as the estimate of Ledoit and Wolf says, and by `LEAST_SHARE` at least, so
-        it has an inverse even with fewer clips than channels.
+        It is shrunk as far as the estimate of Ledoit and Wolf says, and by `LEAST_SHARE` at least.
+        So it has an inverse even with fewer clips than channels.
 
         Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance
         matrices, Journal of Multivariate Analysis, 2004, section 3.3.
