@@ -155,7 +155,7 @@ def test_nothing_stays_behind_when_the_coordinator_is_killed(
             time.sleep(0.01)
         started = descendants(run_to_kill.pid)
         run_to_kill.kill()
-    assert len(started) >= 4  # two that encode, and for each one that decodes
+    assert len(started) >= 3  # two processes that encode, and those that decode for them
     assert all_end(started)
     assert run(Processes(plan, TWO), plan).failures == {}
     assert_equal_caches(plan.path, local)
