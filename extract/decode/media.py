@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import av
 import numpy as np
@@ -26,7 +26,6 @@ from avcil.extract.encoders.base import Media, Resizing
 from avcil.extract.errors import MediaError
 
 Silent = Literal["refuse", "zeros"]
-SILENT_CHOICES: tuple[Silent, ...] = get_args(Silent)
 
 SAME_START_S = 0.002
 """Tracks that start so close to each other start together: containers round to milliseconds."""

@@ -22,8 +22,9 @@ from torch import nn
 
 from avcil.cache.schema import Encoding, Tokens
 from avcil.extract.encoders.base import Encoder, Media, Resizing
+from avcil.extract.encoders.precision import exact
 from avcil.extract.encoders.sam_audio import below, load_strictly
-from avcil.extract.encoders.towers import exact, reflected, weights_digest
+from avcil.extract.encoders.towers import reflected, weights_digest
 from avcil.extract.encoders.weights import read_tensors
 from avcil.extract.errors import EncoderError, ExtractError
 

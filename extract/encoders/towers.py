@@ -12,9 +12,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avcil.cache.schema import Encoding, Tokens
-from avcil.extract.encoders.base import Media, Precision, Resizing, StreamingEncoder
+from avcil.extract.encoders.base import Media, Resizing, StreamingEncoder
 from avcil.extract.encoders.batches import FrameBatches
-from avcil.runtime.device import multiplies_bf16
+from avcil.extract.encoders.precision import DTYPES, exact, precisions_on
 
 
 class VisionTower(nn.Module):
@@ -75,38 +73,6 @@ class AudioTower(nn.Module):
         return tokens.transpose(1, 2)
 
 
-@contextmanager
-def exact() -> Iterator[None]:
-    """Compute in float32 and not in TF32, whose errors are 1e-3.
-
-    TF32 is cuDNN's default, and NVIDIA's containers turn it on for matrix products as well.
-    Earlier settings are restored, whether made by PyTorch's older switches or `fp32_precision`.
-    """
-    cudnn, switches = torch.backends.cudnn, _fp32_switches()
-    with ExitStack() as restoring:
-        for operations in switches:
-            restoring.callback(setattr, operations, "fp32_precision", operations.fp32_precision)
-        # The older switches raise an error where the newer ones are set to what they cannot say.
-        with suppress(RuntimeError):
-            before = torch.get_float32_matmul_precision()
-            restoring.callback(torch.set_float32_matmul_precision, before)
-            torch.set_float32_matmul_precision("highest")
-        with suppress(RuntimeError):
-            restoring.callback(setattr, cudnn, "allow_tf32", cudnn.allow_tf32)
-            cudnn.allow_tf32 = False
-        for operations in switches:
-            operations.fp32_precision = "ieee"
-        yield
-
-
-def _fp32_switches() -> list[Any]:
-    """Return what has PyTorch's newer switch, from 2.9 on: matrix products, convolutions, RNNs."""
-    backends: Any = torch.backends
-    names = ("conv", "rnn")
-    found = [backends.cuda.matmul, *(getattr(backends.cudnn, name, None) for name in names)]
-    return [each for each in found if hasattr(each, "fp32_precision")]
-
-
 def reflected(waveforms: Tensor, hop: int) -> Tensor:
     """Pad with a reflection of the end to a multiple of the hop; [B, S] -> [B, S']."""
     missing = -waveforms.shape[-1] % hop
@@ -142,23 +108,6 @@ class Running:
         if device.type == "cuda":
             return cls(batch_frames=128, across_clips=True, compiled=True)
         return cls(batch_frames=256, across_clips=False, compiled=False)
-
-
-DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
-
-
-def precisions_on(device: torch.device) -> tuple[Precision, ...]:
-    """Return the precisions of the vision tower, the usual one of the device first.
-
-    The audio tower, a twentieth of the work, always computes in fp32.
-    """
-    if device.type != "cuda":
-        return ("fp32", "bf16", "fp16")
-    return ("bf16", "fp32", "fp16") if multiplies_bf16(device) else ("fp16", "fp32", "bf16")
 
 
 class TowerEncoder(StreamingEncoder):

@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 
 from avcil.incremental.options import BASELINES_HEAD, DEFAULT_HEAD
 from avcil.incremental.runs.facts import MethodFacts, facts_without_a_run
-from avcil.incremental.runs.results import AccuracyMatrix, CacheIdentity, Run
+from avcil.incremental.runs.matrix import AccuracyMatrix
+from avcil.incremental.runs.results import CacheIdentity, Run
 
 CHANCE = frozenset({"seed", "order_seed", "class_order"})
 """Fields of a configuration that make another run of the same row."""

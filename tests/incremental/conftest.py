@@ -19,21 +19,14 @@ from avcil.incremental.train.precision import suitable_threads
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
 from avcil.runtime.progress import track
+from tests.incremental.small import SMALL
 
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 3,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "learning_rate": 2e-3,
-}
+SETTINGS = {**SMALL, "learning_rate": 2e-3}
 
 
 @pytest.fixture(scope="session")
 def small() -> dict[str, object]:
-    return SMALL
+    return SETTINGS
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +34,7 @@ def configure() -> Callable[..., Config]:
     """Resolve a small configuration: `configure(store, "guided", epochs=5)`."""
 
     def resolved(store: FeatureStore, method: str = "guided", /, **settings: object) -> Config:
-        (config,) = resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
+        (config,) = resolve_all(store, [Request(method=method, settings={**SETTINGS, **settings})])
         return config
 
     return resolved

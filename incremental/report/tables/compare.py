@@ -30,7 +30,8 @@ from avcil.incremental.report.tables.table import (
     name_clips,
 )
 from avcil.incremental.report.tables.targets import Target
-from avcil.incremental.runs.results import AccuracyMatrix, Run
+from avcil.incremental.runs.matrix import AccuracyMatrix
+from avcil.incremental.runs.results import Run
 
 PAIRS_NOTE = (
     "Difference of two runs of the same seed and class order, mean over such pairs, in percentage "

@@ -17,7 +17,7 @@ from avcil.incremental.report.tables.table import (
     name_benchmark,
 )
 from avcil.incremental.report.tables.targets import Target
-from avcil.incremental.runs.results import AccuracyMatrix
+from avcil.incremental.runs.matrix import AccuracyMatrix
 
 FIGURES: dict[str, tuple[Callable[[Sequence[float]], float], Callable[[AccuracyMatrix], float]]] = {
     "last": (max, lambda matrix: matrix.last_accuracy),

@@ -15,7 +15,8 @@ from avcil.cache.schema import Tokens
 from avcil.extract.encoders import tiny
 from avcil.extract.encoders.base import Media
 from avcil.extract.encoders.batches import FrameBatches
-from avcil.extract.encoders.towers import Running, TowerEncoder, precisions_on
+from avcil.extract.encoders.precision import precisions_on
+from avcil.extract.encoders.towers import Running, TowerEncoder
 from avcil.extract.errors import ExtractError
 
 CPU = torch.device("cpu")
@@ -136,7 +137,7 @@ def test_fp32_is_not_rounded_whatever_was_set_before(name: str) -> None:
     """In a new process: once the newer switches were used, PyTorch forbids the older ones."""
     code = f"""
 import torch
-from avcil.extract.encoders.towers import exact
+from avcil.extract.encoders.precision import exact
 
 backends = torch.backends
 switches = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)

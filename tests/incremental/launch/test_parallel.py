@@ -27,20 +27,13 @@ from avcil.incremental.launch.schedule import resolve_all, train
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_run
 from avcil.runtime.progress import Bar
+from tests.incremental.small import SMALL
 
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 3,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "head.heads": 2,
-}
+SETTINGS = {**SMALL, "head.heads": 2}
 
 
 def configs(store: FeatureStore, methods: Sequence[str], **settings: object) -> list[Config]:
-    requests = [Request(method=name, settings={**SMALL, **settings}) for name in methods]
+    requests = [Request(method=name, settings={**SETTINGS, **settings}) for name in methods]
     return resolve_all(store, requests)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from safetensors.torch import load_file
 
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Split
-from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads.base import Batch
@@ -24,35 +22,7 @@ from avcil.incremental.heads.spread import Spread
 from avcil.incremental.launch.schedule import resolve_all, train
 from avcil.incremental.methods.duet import Duet
 from avcil.incremental.runs.results import read_metrics, read_run
-
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 2,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "learning_rate": 2e-3,
-}
-
-
-def config(store: FeatureStore, method: str, /, **settings: object) -> Config:
-    (found,) = resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
-    return found
-
-
-def run(store: FeatureStore, method: str, runs: Path, /, **settings: object) -> Path:
-    (folder,) = train(store, [config(store, method, **settings)], runs, "cpu")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(
-    toy_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """Give the run of a method that has nothing of its own but SMALL, to be read only."""
-    runs = tmp_path_factory.mktemp("finished")
-    return cache(lambda method: run(toy_store, method, runs))
+from tests.incremental.methods.training import SETTINGS, config, run
 
 
 def naive_features(store: FeatureStore, split: Split) -> NDArray[np.float64]:
@@ -109,7 +79,7 @@ def test_duet_of_one_modality_does_not_see_the_other(
     modality: str, toy_store: FeatureStore, tmp_path: Path
 ) -> None:
     [asked] = resolve_all(
-        toy_store, [Request(method="duet", modality=modality, settings={**SMALL, "epochs": 1})]
+        toy_store, [Request(method="duet", modality=modality, settings={**SETTINGS, "epochs": 1})]
     )
     [folder] = train(toy_store, [asked], tmp_path, "cpu")
     width = getattr(toy_store.encoding, f"{modality}_width")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,51 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from avcil.cache.reader import FeatureStore
-from avcil.incremental.config.config import Config
-from avcil.incremental.config.resolve import Request
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.errors import ConfigError
-from avcil.incremental.launch.schedule import resolve_all, train
+from avcil.incremental.launch.schedule import train
 from avcil.incremental.methods import METHODS, make_method
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import Epoch, read_metrics, read_run, write_results
+from tests.incremental.methods.training import config, run
 
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 2,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "learning_rate": 2e-3,
-}
 TRAINED = [name for name in METHODS if make_method(name, {}).terms]
 CLOSED = [name for name in METHODS if name not in TRAINED]
-QUICK: dict[str, dict[str, object]] = {
-    "ranpac": {"method.random_features": 200},
-    "klda": {"method.random_features": 200},
-}
-"""What keeps a method with large defaults quick on the toy cache."""
-
-
-def config(store: FeatureStore, method: str, /, **settings: object) -> Config:
-    settings = {**SMALL, **QUICK.get(method, {}), **settings}
-    (resolved,) = resolve_all(store, [Request(method=method, settings=settings)])
-    return resolved
-
-
-def run(store: FeatureStore, method: str, runs: Path, /, **settings: object) -> Path:
-    (folder,) = train(store, [config(store, method, **settings)], runs, "cpu")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(
-    toy_store: FeatureStore, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """Give the run of a method that has nothing of its own but SMALL, to be read only."""
-    runs = tmp_path_factory.mktemp("finished")
-    return cache(lambda method: run(toy_store, method, runs))
 
 
 def last_task(folder: Path) -> list[Epoch]:

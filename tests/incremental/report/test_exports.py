@@ -16,7 +16,8 @@ from avcil.incremental.report.make import render
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
 from avcil.incremental.report.tables import TABLES
-from avcil.incremental.runs.results import AccuracyMatrix, CacheIdentity
+from avcil.incremental.runs.matrix import AccuracyMatrix
+from avcil.incremental.runs.results import CacheIdentity
 
 MakeRun = Callable[..., Path]
 

@@ -13,8 +13,8 @@ import torch
 from avcil.incremental.errors import RunDamaged
 from avcil.incremental.report.select import find_runs
 from avcil.incremental.runs.folder import MetricsLog, RunFolder
+from avcil.incremental.runs.matrix import AccuracyMatrix
 from avcil.incremental.runs.results import (
-    AccuracyMatrix,
     CacheIdentity,
     Results,
     read_metrics,

@@ -26,20 +26,13 @@ from avcil.incremental.runs.attention import find_videos, kept_attention
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import read_metrics, read_run
 from avcil.incremental.train.scenario import Scenario
+from tests.incremental.small import SMALL
 
-SMALL: dict[str, object] = {
-    "tasks": 3,
-    "memory": 12,
-    "epochs": 3,
-    "batch_size": 8,
-    "exemplar_batch_size": 4,
-    "head.width": 16,
-    "head.heads": 2,
-}
+SETTINGS = {**SMALL, "head.heads": 2}
 
 
 def configs(store: FeatureStore, method: str = "guided", /, **settings: object) -> list[Config]:
-    return resolve_all(store, [Request(method=method, settings={**SMALL, **settings})])
+    return resolve_all(store, [Request(method=method, settings={**SETTINGS, **settings})])
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +56,7 @@ def test_the_same_seed_gives_the_same_matrix_and_weights(
 
 
 def test_another_seed_gives_other_weights(toy_store: FeatureStore, tmp_path: Path) -> None:
-    requests = [Request(seed=seed, settings=SMALL) for seed in (0, 1)]
+    requests = [Request(seed=seed, settings=SETTINGS) for seed in (0, 1)]
     first, second = train(toy_store, resolve_all(toy_store, requests), tmp_path)
     assert (first / "task-0.safetensors").read_bytes() != (
         second / "task-0.safetensors"
@@ -332,7 +325,7 @@ def test_modalities_at_scales_far_apart_are_warned_of(
 ) -> None:
     store = cast(FeatureStore, LoudStore(toy_store))
     settings = {"epochs": 1, "head.input_norm": norm, "learning_rate": 1e-5}
-    given = {k: v for k, v in SMALL.items() if k != "head.heads"} | settings
+    given = {k: v for k, v in SETTINGS.items() if k != "head.heads"} | settings
     [config] = resolve_all(store, [Request(method="finetune", head=head, settings=given)])
     train(store, [config], tmp_path, "cpu")
     said = re.search(r"audio tokens enter the head \d+ times as large", capsys.readouterr().err)
