@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from avcil.incremental.report.rows import Benchmark
+from avcil.incremental.report.select import benchmarks, gather
 from avcil.incremental.runs.results import CacheIdentity, Results, write_json, write_results
 
 TINY = CacheIdentity(
@@ -21,6 +23,11 @@ SAM_AUDIO = CacheIdentity(
 LEARNS = {"finetune": (0.95, 0.35), "joint": (0.93, 0.99), "guided": (0.92, 0.95)}
 """Method: accuracy on a new task, and what is kept of it with every further task."""
 MakeRun = Callable[..., Path]
+
+METHODS = ("finetune", "guided", "joint", "lwf")
+CONFUSION = [[20 if i == j else 1 for j in range(10)] for i in range(10)]
+MOST_BYTES = 5_000_000
+"""Of a page."""
 
 
 def write_run(
@@ -127,3 +134,14 @@ def tiny() -> CacheIdentity:
 @pytest.fixture
 def sam_audio() -> CacheIdentity:
     return SAM_AUDIO
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> list[Benchmark]:
+    """Rows of some methods, with confusion matrices; read only."""
+    root = tmp_path_factory.mktemp("runs")
+    for method in METHODS:
+        for seed in range(2):
+            write_run(root, method, seed=seed, extra={"confusion": CONFUSION})
+    write_run(root, "guided", memory=20)
+    return benchmarks(gather([root]).runs)[0]
