@@ -97,7 +97,9 @@ class Method(ABC):
         return logits
 
     def importance(self, network: Network, batch: Batch) -> Tensor:
-        """Return what `old.notes["importance"]` is for each clip, [B, ...], if `reads` names it.
+        """Return what `old.notes["importance"]` is for each clip, [B, ...].
+
+        Only called for methods whose `reads` names it, which must define it.
 
         Args:
             network: the previous task's network, with the classes of the task added at random.
