@@ -26,12 +26,13 @@ def all_end(pids: Sequence[int], seconds: float = 20) -> bool:
 
 def children(pid: int) -> list[int]:
     """Return the processes that multiprocessing started for a process, in any of its threads."""
-    found = [
-        int(child)
-        for listed in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in listed.read_text().split()
-    ]
-    return [child for child in found if b"spawn_main" in _command(child)]
+    while True:
+        listed = Path(f"/proc/{pid}/task").glob("*/children")
+        try:
+            found = [int(child) for each in listed for child in each.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread has ended, and another one has its children now
+        return [child for child in found if b"spawn_main" in _command(child)]
 
 
 def descendants(pid: int) -> list[int]:
