@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -164,7 +164,7 @@ def train(
         "select": None if select == "best" else select,
     }
     chosen = {name: value for name, value in named.items() if value is not None}
-    _refuse_repeated([*chosen, *(pair.partition("=")[0].strip() for pair in settings or [])])
+    _check_names([pair.partition("=")[0].strip() for pair in settings or []], chosen)
     chosen |= read_settings(settings or [])
     requests = plan(
         Request(head=head, modality=modality, recipe=recipe, settings=chosen),
@@ -184,13 +184,16 @@ def train(
         typer.echo(folder)
 
 
-def _refuse_repeated(names: Sequence[str]) -> None:
-    """Refuse a setting that is given twice, of which all but the last would be ignored."""
+def _check_names(names: Sequence[str], options: Collection[str]) -> None:
+    """Refuse a setting that `--set` gives twice, and log options that it overrides."""
     from avcil.incremental.errors import ConfigError
+    from avcil.runtime.progress import log
 
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{name} is set more than once: give it once")
+        if name in options:
+            log(f"--set {name} overrides --{name.replace('_', '-')}")
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -166,15 +166,18 @@ def test_show_config_prints_names_that_set_takes(toy_cache: Path, tmp_path: Path
 
 
 def test_a_setting_that_is_given_twice_is_refused(toy_cache: Path, tmp_path: Path) -> None:
-    for twice in (
-        ["--set", "epochs=1", "--set", "epochs=2"],
-        ["--epochs", "1", "--set", "epochs=2"],
-    ):
-        shown = avcil("train", "--cache", toy_cache, "--show-config", *twice, cwd=tmp_path)
-        assert (shown.returncode, shown.stderr.strip()) == (
-            1,
-            "error: epochs is set more than once: give it once",
-        )
+    twice = ["--set", "epochs=1", "--set", "epochs=2"]
+    shown = avcil("train", "--cache", toy_cache, "--show-config", *twice, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert shown.stderr.strip() == "error: epochs is set more than once: give it once"
+
+
+def test_a_setting_overrides_an_option_and_says_so(toy_cache: Path) -> None:
+    command = ["train", "--cache", str(toy_cache), "--show-config", "--few-shot", "3"]
+    shown = CliRunner().invoke(app, [*command, "--set", "few_shot=2"])
+    assert shown.exit_code == 0
+    assert shown.stderr == "--set few_shot overrides --few-shot\n"
+    assert "few_shot = 2\n" in shown.stdout
 
 
 def test_an_interrupt_during_the_imports_is_one_line(tmp_path: Path) -> None:
