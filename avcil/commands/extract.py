@@ -21,7 +21,7 @@ from avcil.commands.options import (
 from avcil.extract.encoders import ENCODERS, RELEASES
 from avcil.runtime.machine import cores
 from avcil.runtime.progress import log
-from avcil.runtime.stopping import no_interrupt_lost
+from avcil.runtime.stopping import interrupts_raise
 
 if TYPE_CHECKING:
     import torch
@@ -200,12 +200,12 @@ def extract(
     path = new_cache(cache, data, clips.name)
     settings = replace(settings, storage=chosen_storage(path, numbers, compression))
     if is_alone(engine, gpus):
-        with no_interrupt_lost():
-            model = choice.load(str(torch_device))
-        summary = extract(clips, model, path, settings)
+        model = choice.load(str(torch_device))
+        with interrupts_raise():
+            summary = extract(clips, model, path, settings)
     else:
         plan = Plan(dataset=clips, encoder=choice, path=path, settings=settings)
-        with several(plan, engine, gpus, workers=workers) as devices:
+        with interrupts_raise(), several(plan, engine, gpus, workers=workers) as devices:
             summary = coordinate(devices, clips, path, settings)
     _show(summary)
     if summary.is_trial:

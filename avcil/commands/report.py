@@ -9,6 +9,7 @@ import typer
 
 from avcil.commands.options import RUNS
 from avcil.incremental.report.tables import TABLES
+from avcil.runtime.stopping import interrupts_raise
 
 FIGURES = (
     "accuracy", "forgetting", "validation", "old-new", "tasks", "matrices", "time", "memory",
@@ -108,7 +109,8 @@ def report(
         files = FigureFiles(
             folder=figures, suffix=figure_format, only=choose_figures(only), size=figure_size
         )
-    make_report(roots, form, output, tables.split(","), files, videos)
+    with interrupts_raise():
+        make_report(roots, form, output, tables.split(","), files, videos)
 
 
 def _refuse_without_figures(

@@ -13,7 +13,6 @@ from avcil.commands.options import DATA, RUNS, find_cache
 from avcil.incremental.heads import HEADS
 from avcil.incremental.methods import METHODS
 from avcil.runtime.cluster import Engine
-from avcil.runtime.stopping import no_interrupt_lost
 
 Select = Literal["best", "last"]
 
@@ -144,14 +143,13 @@ def train(
     avcil train --show-config              # print every setting, train nothing
     ```
     """
-    with no_interrupt_lost():
-        from avcil.cache.reader import FeatureStore
+    from avcil.cache.reader import FeatureStore
 
-        store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes seconds
-        from avcil.incremental.config.resolve import Request
-        from avcil.incremental.config.sweep import plan
-        from avcil.incremental.launch.schedule import read_settings, resolve_all
-        from avcil.incremental.launch.schedule import train as train_all
+    store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes seconds
+    from avcil.incremental.config.resolve import Request
+    from avcil.incremental.config.sweep import plan
+    from avcil.incremental.launch.schedule import read_settings, resolve_all
+    from avcil.incremental.launch.schedule import train as train_all
 
     named: dict[str, object] = {
         "tasks": tasks,
