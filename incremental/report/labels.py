@@ -48,10 +48,11 @@ def usual_settings(rivals: Sequence[Row]) -> Settings:
 
 def unsaid(rows: Sequence[Row]) -> list[str]:
     """Return, for each name that several rows share, the usual settings that labels leave out."""
-    usual = {name: usual_settings(rivals) for name, rivals in _by_name(rows).items()}
+    groups = _by_name(rows).values()
+    usual = {short_title(rivals[0]): usual_settings(rivals) for rivals in groups}
     return [
-        f"{name} with {', '.join(f'{key}={value}' for key, value in settings.items())}"
-        for name, settings in usual.items()
+        f"{title} with {', '.join(f'{key}={value}' for key, value in settings.items())}"
+        for title, settings in usual.items()
         if settings
     ]
 

@@ -144,7 +144,7 @@ def test_train_and_report_by_hand(toy_cache: Path, tmp_path: Path) -> None:
     assert all((tmp_path / folder / "results.json").exists() for folder in folders)
     reported = avcil("report", cwd=tmp_path)
     assert reported.returncode == 0, reported.stderr
-    assert "guided" in reported.stdout
+    assert "Guided" in reported.stdout
     assert "random" in reported.stdout
 
 
