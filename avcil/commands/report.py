@@ -13,7 +13,8 @@ from avcil.runtime.stopping import interrupts_raise
 
 FIGURES = (
     "accuracy", "forgetting", "validation", "old-new", "tasks", "matrices", "time", "memory",
-    "sweep", "losses", "epochs", "confusion", "classes", "attention",
+    "sweep", "losses", "epochs", "confusion", "classes", "features",
+    "attention",
 )  # fmt: skip
 """As in `avcil.incremental.report.figures.write`."""
 Format = Literal["table", "markdown", "latex", "csv", "runs", "json", "html"]

@@ -15,6 +15,8 @@ from avcil.incremental.errors import ConfigError
 
 EXAMPLES = 4
 """Number of clips whose attention is saved."""
+KEPT_CLIPS = 400
+"""Number of test clips whose features are saved, the same of each class."""
 
 
 class Scenario:
@@ -74,6 +76,11 @@ class Scenario:
         """Return the first test clip of each of the first `EXAMPLES` classes."""
         positions = range(min(EXAMPLES, len(self.labels)))
         return np.array([self._rows["test", position][0] for position in positions], np.int64)
+
+    def kept_rows(self, positions: range) -> NDArray[np.int64]:
+        """Return the first test clips of each class, class by class."""
+        each = max(1, KEPT_CLIPS // len(self.labels))
+        return np.concatenate([self._rows["test", position][:each] for position in positions])
 
     def clips_to_test(self) -> list[int]:
         """Return the number of test clips of each task."""

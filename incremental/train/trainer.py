@@ -20,6 +20,7 @@ from avcil.incremental.errors import RunDamaged
 from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.runs.attention import write_attention
+from avcil.incremental.runs.features import write_features
 from avcil.incremental.runs.folder import MetricsLog, RunFolder
 from avcil.incremental.runs.results import Results
 from avcil.incremental.train.checkpoint import Checkpoint, CheckpointTimer, Progress
@@ -28,6 +29,7 @@ from avcil.incremental.train.evaluate import (
     features_of_class,
     predict,
     record_test,
+    unit_features,
 )
 from avcil.incremental.train.fit import Fit, make_optimizer
 from avcil.incremental.train.precision import autocast_type
@@ -164,10 +166,17 @@ class Trainer:
         rows = self.scenario.rows("test", task.seen)
         predicted = predict(network, self._stream(rows), rule).cpu().numpy()
         record_test(self.results, self.scenario, task, rows, predicted)
+        self._keep_features(network, task.new, task.index)
         if self.results.complete:
+            self._keep_features(network, task.seen, None)
             clips = self._load(self.scenario.example_rows())
             attention = example_attention(network, self.scenario, clips, rule)
             write_attention(self.folder.path, attention)
+
+    def _keep_features(self, network: Network, positions: range, task: int | None) -> None:
+        clips = self._stream(self.scenario.kept_rows(positions))
+        features = unit_features(network, clips).cpu().float().numpy()
+        write_features(self.folder.path, task, (clips.labels.cpu().numpy(), features))
 
     def _rows_at_test(self, task: Task) -> NDArray[np.int64]:
         """Return the training clips that means and covariance may be taken from at the test.

@@ -26,6 +26,7 @@ from avcil.incremental.report.figures.write import FIGURES, FigureFiles, row_nam
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
 from avcil.incremental.runs.attention import read_attention
+from tests.incremental.report.test_features import write_drift
 from tests.incremental.report.test_plots import write_attention
 
 MakeRun = Callable[..., Path]
@@ -105,6 +106,7 @@ def test_figures_have_their_width_and_nothing_is_cut_at_an_edge(
     make_run("lwf", order=names, memory=9)
     (folder / "attention").mkdir()
     write_attention(folder / "attention" / "a.npz")
+    write_drift(folder)
     found = read(tmp_path)
     drawn = [each for kind in FIGURES for each in plots.shared_figures(found, kind)]
     (row,) = (row for row in found.rows if row.method == method)
