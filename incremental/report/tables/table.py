@@ -116,7 +116,7 @@ def figure_cell(summary: Summary) -> Cell:
     """Return `mean ± deviation`; without the deviation for a single run."""
     if math.isnan(summary.mean):
         return Cell(NOTHING)
-    text = f"{summary.mean:.{DECIMALS}f}"
+    text = f"{round(summary.mean, DECIMALS) + 0.0:.{DECIMALS}f}"  # never -0.00
     if summary.deviation is not None:
         text += f" ± {summary.deviation:.{DECIMALS}f}"
     return Cell(text, summary.mean)
