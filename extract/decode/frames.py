@@ -88,14 +88,14 @@ class Frames:
                 known how much of the file can be decoded.
         """
         taken = 0
+        rounded_s = np.round(grid_s, 9)  # or an exact tie would be decided by the last bit
         current: _Shown | None = None
         for following in self._shown:
             self.end_s = following.end_s
             if current is not None:
                 middle_s = (current.start_s + following.start_s) / 2
                 next_s = max(middle_s, following.start_s - LARGEST_LEAD_S) - zero_s
-                # Rounded, so that an exact tie is not decided by the last bit.
-                until = int(np.searchsorted(np.round(grid_s, 9), round(next_s, 9), side="right"))
+                until = int(np.searchsorted(rounded_s, round(next_s, 9), side="right"))
                 if until > taken:
                     yield current.frame, until - taken
                     taken = until

@@ -138,3 +138,28 @@ def test_a_jump_of_the_clock_moves_sound_and_pictures_alike(tmp_path: Path, jump
     media = decode(joined(tmp_path / "both.ts", parts), SAMPLING)
     assert "the clock jumps (" in media.note
     assert_together(media)
+
+
+def test_of_a_second_recording_that_overlaps_the_first_only_the_join_is_apart(
+    tmp_path: Path,
+) -> None:
+    def part(first: bool) -> Change:
+        def change(packet: Any, kind: str, number: int) -> list[Any]:
+            # As a cut without encoding: frames missing at the end, sound before the first frame.
+            begin_s = 1.0 if kind == "video" else 0.9
+            if first:
+                return [packet] if packet.dts * packet.time_base < 2 else []
+            return [later(packet, 500)] if packet.pts * packet.time_base >= begin_s else []
+
+        return change
+
+    options = {"g": "25", "bf": "2", "sc_threshold": "0"}
+    parts = [
+        write(tmp_path / f"{first}.ts", part(first), rate=48_000, options=options)
+        for first in (True, False)
+    ]
+    media = decode(joined(tmp_path / "both.ts", parts), SAMPLING)
+    assert "the clock jumps (" in media.note
+    found = apart_s(media)
+    assert len(found) >= 17
+    assert sum(abs(each) >= 0.1 for each in found) <= 1
