@@ -116,20 +116,22 @@ class Sound:
         return sum(max(0.0, gap) for gap in gaps)
 
     def _blocks(self) -> Iterator[_Block]:
-        to_float, known = av.AudioResampler(format="fltp"), ""
+        # Not planar: with eight channels, PyAV takes memory behind the last plane for another one.
+        to_float, known = av.AudioResampler(format="flt"), ""
         for frame in self.track.frames():
             if frame.is_corrupt:
                 self.track.damaged += 1
                 continue
             found = f"{frame.sample_rate} Hz {frame.layout.name}"
             if found + frame.format.name != known:
-                to_float, known = av.AudioResampler(format="fltp"), found + frame.format.name
+                to_float, known = av.AudioResampler(format="flt"), found + frame.format.name
             if found not in self.formats:
                 self.formats.append(found)
             time_s = frame.time
             for part in to_float.resample(frame):
                 samples = np.asarray(part.to_ndarray(), dtype=np.float32)
-                yield _Block(time_s, samples, frame.sample_rate)
+                channels = samples.reshape(-1, part.layout.nb_channels).T
+                yield _Block(time_s, channels, frame.sample_rate)
                 time_s = None
 
     def _with_starts(self) -> Iterator[tuple[_Block, list[float]]]:

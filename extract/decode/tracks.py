@@ -98,7 +98,9 @@ class Track:
         self.stated_s = float((self.stream.duration or 0) * self.stream.time_base)
         """How long the file says that the track lasts; 0 where it does not."""
         start_us, length_us = container.start_time or 0, container.duration or 0
-        self.file_end_s = (start_us + length_us) / av.time_base if length_us else 0.0
+        # Where tracks have no length of their own (mkv, webm, flv), that of the file counts from 0.
+        end_us = length_us + start_us * (self.stated_s > 0)
+        self.file_end_s = end_us / av.time_base if length_us else 0.0
         self.packets = self.damaged = self.marked = 0
         """Packets; those that cannot be decoded; those that the container marks as incomplete."""
         self.stopped = ""
@@ -134,7 +136,7 @@ class Track:
         except MemoryError:
             raise
         except av.FFmpegError as error:
-            self.stopped = str(error)
+            self.stopped = error.strerror or str(error)
         except IndexError:
             # PyAV at the end of a file in whose middle another track has appeared: all packets of
             # the tracks that are used have been given.
