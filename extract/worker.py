@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 
 from avcil.cache.schema import Failure, Tokens
 from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.decode.decoders import Decoded, Decoders, decoding_bytes
-from avcil.extract.encode import encode_clips
+from avcil.extract.encode import encode_clips, threads_beside
 from avcil.extract.encoders.base import Encoder
 from avcil.extract.events import Encoded, Failed, Finished, Ready, Shard, ShardEvent
 from avcil.extract.plan import Plan, Settings
-from avcil.runtime.machine import cores
 
 
 class Worker:
@@ -143,20 +141,3 @@ class JoinedWorker:
             if self._plan.settings.retry_failed:
                 self._writer.retry_failed()
         yield from self._worker.encode(shards, self._writer)
-
-
-@contextmanager
-def threads_beside(workers: int) -> Iterator[None]:
-    """Give the encoder the cores that decoding leaves.
-
-    More threads than free cores wait for each other: with 2 threads on 2 busy cores the demo took
-    181 s, with 1 it took 15 s.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, cores() - workers)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
