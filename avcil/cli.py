@@ -16,6 +16,7 @@ from avcil.commands import cache
 from avcil.commands.datasets import datasets
 from avcil.commands.demo import demo
 from avcil.commands.extract import extract
+from avcil.commands.predict import predict
 from avcil.commands.report import report
 from avcil.commands.train import train
 from avcil.errors import AvcilError
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command("extract")(extract)
 app.command("train")(train)
 app.command("report")(report)
+app.command("predict")(predict)
 app.add_typer(cache.app, name="cache")
 app.command("datasets")(datasets)
 app.command("demo")(demo)

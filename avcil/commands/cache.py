@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
+from avcil.api.caches import chosen_storage, find_cache, new_cache
 from avcil.benchmarks.cards import cards
-from avcil.commands.options import COMPRESSION, DATA, NUMBERS, chosen_storage, find_cache, new_cache
+from avcil.commands.options import COMPRESSION, DATA, NUMBERS
 from avcil.runtime.stopping import interrupts_raise
 
 if TYPE_CHECKING:

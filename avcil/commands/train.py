@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from avcil.commands.options import DATA, RUNS, find_cache
+from avcil.api.caches import find_cache
+from avcil.commands.options import DATA, RUNS
 from avcil.incremental.heads import HEADS
 from avcil.incremental.methods import METHODS
 from avcil.runtime.cluster import Engine
@@ -146,10 +147,9 @@ def train(
     from avcil.cache.reader import FeatureStore
 
     store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes seconds
+    from avcil.api.training import configure, train_configured
     from avcil.incremental.config.resolve import Request
-    from avcil.incremental.config.sweep import plan
-    from avcil.incremental.launch.schedule import read_settings, resolve_all
-    from avcil.incremental.launch.schedule import train as train_all
+    from avcil.incremental.launch.schedule import read_settings
 
     named: dict[str, object] = {
         "tasks": tasks,
@@ -164,22 +164,25 @@ def train(
     chosen = {name: value for name, value in named.items() if value is not None}
     _check_names([pair.partition("=")[0].strip() for pair in settings or []], chosen)
     chosen |= read_settings(settings or [])
-    requests = plan(
+    configs = configure(
+        store,
         Request(head=head, modality=modality, recipe=recipe, settings=chosen),
-        methods=method,
+        method=method,
         table=table,
-        memories=_numbers("--memory", memory) if memory else (),
+        memory=_numbers("--memory", memory) if memory else None,
         seeds=_numbers("--seeds", seeds),
     )
-    configs = resolve_all(store, requests)
     if show_config:
         for config in configs:
             if len(configs) > 1:
                 typer.echo(f"# {config.run_name}")
             _show(config.plain())
         return
-    for folder in train_all(store, configs, runs, device, parallel=parallel, engine=engine):
-        typer.echo(folder)
+    trained = train_configured(
+        store, configs, runs, device=device, parallel=parallel, engine=engine
+    )
+    for run in trained:
+        typer.echo(run.folder)
 
 
 def _check_names(names: Sequence[str], options: Collection[str]) -> None:

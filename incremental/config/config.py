@@ -22,7 +22,7 @@ from avcil.incremental.heads.base import HeadOptions
 from avcil.incremental.heads.network import head_options
 from avcil.incremental.methods import make_method, method_class
 from avcil.incremental.methods.base import Classify, Method, Selection
-from avcil.incremental.options import DEFAULT_HEAD, later, without_later
+from avcil.incremental.options import DEFAULT_HEAD, build_options, later, without_later
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +144,16 @@ class Config:
         if head.averages and self.head["input_norm"] == "standardize":
             plain["head"]["statistics"] = "clips"
         return plain
+
+    @classmethod
+    def of_stored(cls, stored: Mapping[str, Any]) -> Config:
+        """Return the configuration that `stored` returned, also in an earlier version.
+
+        Raises:
+            ConfigError: an unknown setting, or a value that cannot work.
+        """
+        head = {name: value for name, value in stored["head"].items() if name != "statistics"}
+        return build_options(cls, {**stored, "head": head}, "the configuration of the run")
 
     @property
     def run_name(self) -> str:

@@ -143,6 +143,8 @@ def new_results(
             head=str(method.head.get("name", "")),
         ),
         versions=versions_here(config, store, device),
+        encoding=encoding,
+        storage=store.header.storage,
     )
 
 
