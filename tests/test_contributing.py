@@ -49,7 +49,7 @@ def test_the_method_trains_and_the_table_shows_it(folder: Path, toy_cache: Path)
     [benchmark] = find([folder])
     [table] = importlib.import_module("my_table").LAST.tables([benchmark], ())
     [[label, accuracy]] = table.rows
-    assert label.text == "my_method:MyMethod"
+    assert label.text == "My method"
     assert benchmark.rows[0].facts.title == "My method"
     assert 0 <= accuracy.value <= 100
 

@@ -32,7 +32,7 @@ def train(
         str | None,
         typer.Option(
             help=f"Methods, separated by commas: all, {', '.join(METHODS)}; or "
-            "package.module:Class.  [default: guided]",
+            "my_method.py:Class or package.module:Class.  [default: guided]",
             show_default=False,
         ),
     ] = None,
@@ -43,8 +43,8 @@ def train(
     head: Annotated[
         str | None,
         typer.Option(
-            help=f"Head to train: {', '.join(HEADS)}; or package.module:Class.  "
-            "[default: that of the method, or else of the recipe]",
+            help=f"Head to train: {', '.join(HEADS)}; or my_head.py:Class or "
+            "package.module:Class.  [default: that of the method, or else of the recipe]",
             show_default=False,
         ),
     ] = None,
@@ -52,7 +52,10 @@ def train(
         str, typer.Option(help="Tokens to use: `av` (both), `audio` or `visual`.")
     ] = "av",
     recipe: Annotated[
-        str, typer.Option(help="Optimizer, epochs and loss weights: `fast`, `paper` or `avcil`.")
+        str,
+        typer.Option(
+            help="Optimizer, epochs and loss weights: `fast`, `paper` or `avcil`; or a file .toml."
+        ),
     ] = "fast",
     tasks: Annotated[
         int | None,
@@ -121,6 +124,10 @@ def train(
             help="Where to run: `local`, this machine; `ray`, a Ray cluster (extra `ray`)."
         ),
     ] = "local",
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Train again what is finished; its results are deleted."),
+    ] = False,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print the resolved settings and train nothing.")
     ] = False,
@@ -141,6 +148,7 @@ def train(
     avcil train --set losses.feature=0     # without feature distillation
     avcil train --table 1 --dataset ave    # every run of the paper's Table 1
     avcil train --memory 170,340,680       # three memory sizes
+    avcil train --method my_method.py:Mine # a method of your own
     avcil train --show-config              # print every setting, train nothing
     ```
     """
@@ -180,7 +188,9 @@ def train(
                 typer.echo(f"# {config.run_name}")
             _show(config.plain())
         return
-    for folder in train_all(store, configs, runs, device, parallel=parallel, engine=engine):
+    for folder in train_all(
+        store, configs, runs, device, parallel=parallel, engine=engine, force=force
+    ):
         typer.echo(folder)
 
 

@@ -81,6 +81,7 @@ def train(
     *,
     parallel: int | None = 1,
     engine: Literal["local", "ray"] = "local",
+    force: bool = False,
 ) -> list[Path]:
     """Train every configuration that is not finished, and return the run folders.
 
@@ -92,6 +93,7 @@ def train(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         parallel: number of runs at once on a device; None chooses it.
         engine: `ray` spreads the runs over a cluster, `parallel` on each GPU.
+        force: train again what is finished or begun; its results are deleted first.
 
     Raises:
         RunsFailed: some of several runs failed; the others are done.
@@ -109,6 +111,8 @@ def train(
         Job(config, folder, f"{number}/{len(folders)}")
         for number, (folder, config) in enumerate(folders.items(), 1)
     ]
+    for folder in folders if force else ():
+        folder.clear()
     left, done = _unfinished(jobs)
     train_all, unit = _choose_engine(left, store, device, parallel, engine)
     label = left[0].label if len(left) == 1 else f"{len(left)} runs"

@@ -85,12 +85,12 @@ def short_name(row: Row) -> str:
     extras = [row.modality] if row.modality != "av" else []
     if not row.usual_head:
         extras.append(f"{row.head} head")
-    return f"{row.method} ({', '.join(extras)})" if extras else row.method
+    return f"{row.called} ({', '.join(extras)})" if extras else row.called
 
 
 def short_title(row: Row) -> str:
     """Return the short name with the title of the method."""
-    return row.title + short_name(row).removeprefix(row.method)
+    return row.title + short_name(row).removeprefix(row.called)
 
 
 def _differences(rivals: Sequence[Row]) -> list[str]:

@@ -226,7 +226,8 @@ class Trainer:
             return CLASSIFIERS[options.classifier](width) if own is None else own
 
         autocast = autocast_type(self.config, encoding, self.placement.device)
-        network = Network(self.config.head["name"], options, encoding, make_classifier, autocast)
+        head = self.config.head_class()
+        network = Network(head, options, encoding, make_classifier, autocast)
         return network.to(self.placement.device)
 
     def _load(self, rows: NDArray[np.int64]) -> TokenSet:
