@@ -16,6 +16,7 @@ from avcil.commands import cache
 from avcil.commands.datasets import datasets
 from avcil.commands.demo import demo
 from avcil.commands.extract import extract
+from avcil.commands.list import list_names
 from avcil.commands.report import report
 from avcil.commands.train import train
 from avcil.errors import AvcilError
@@ -33,6 +34,7 @@ app.command("train")(train)
 app.command("report")(report)
 app.add_typer(cache.app, name="cache")
 app.command("datasets")(datasets)
+app.command("list")(list_names)
 app.command("demo")(demo)
 
 
