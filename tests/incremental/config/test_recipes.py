@@ -141,7 +141,7 @@ def test_a_plan_keeps_what_was_asked_for() -> None:
 
 
 def test_all_methods_memories_and_seeds_multiply() -> None:
-    found = plan(Request(), methods="all", memories=(20, 40), seeds=(0, 1, 2))
+    found = plan(Request(), methods="all", sweeps={"memory": (20, 40)}, seeds=(0, 1, 2))
     assert len({(r.method, r.settings["memory"], r.seed) for r in found}) == len(METHODS) * 6
 
 
@@ -165,8 +165,8 @@ def test_a_table_and_a_setting_that_it_chooses_are_refused() -> None:
         plan(Request(settings={"tasks": 14}), table="4")
     with pytest.raises(ConfigError, match=r"table 2 chooses losses.kd itself"):
         plan(Request(settings={"losses.kd": 0.3}), table="2")
-    with pytest.raises(ConfigError, match="--memory or with --set"):
-        plan(Request(settings={"memory": 100}), memories=[170])
+    with pytest.raises(ConfigError, match=r"table 4 chooses tasks itself"):
+        plan(Request(), table="4", sweeps={"tasks": (5, 10)})
 
 
 OWN = """
