@@ -16,6 +16,7 @@ from avcil.commands import cache
 from avcil.commands.datasets import datasets
 from avcil.commands.demo import demo
 from avcil.commands.extract import extract
+from avcil.commands.list import list_names
 from avcil.commands.predict import predict
 from avcil.commands.report import report
 from avcil.commands.train import train
@@ -35,6 +36,7 @@ app.command("report")(report)
 app.command("predict")(predict)
 app.add_typer(cache.app, name="cache")
 app.command("datasets")(datasets)
+app.command("list")(list_names)
 app.command("demo")(demo)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from avcil.api.runs import Runs, load_run
@@ -24,23 +25,25 @@ def train(
     head: str | None = None,
     modality: Literal["av", "audio", "visual"] = "av",
     recipe: str = "fast",
-    tasks: int | None = None,
+    tasks: int | Sequence[int] | None = None,
     first_task: int | None = None,
     epochs: int | None = None,
     few_shot: int | None = None,
     memory: int | Sequence[int] | None = None,
     seeds: int | Sequence[int] = 0,
-    order_seed: int | None = None,
+    order_seed: int | Sequence[int] | None = None,
     class_order: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     select: Literal["best", "last"] = "best",
     settings: Mapping[str, object] | None = None,
+    sweeps: Mapping[str, Sequence[object]] | None = None,
     runs: Path | str = "runs",
     device: str = "auto",
     parallel: int | None = None,
     engine: Engine = "local",
+    force: bool = False,
 ) -> Runs:
-    """Train heads on cached tokens; every combination of method, memory and seed is a run.
+    """Train heads on cached tokens; every combination of method, values and seed is a run.
 
     The same call skips finished runs and resumes interrupted ones.
 
@@ -51,25 +54,27 @@ def train(
         head: name; that of the method, or else of the recipe, if left out.
         modality: tokens to use.
         recipe: optimizer, epochs and loss weights.
-        tasks: number of tasks; that of the benchmark if left out.
+        tasks: number of tasks, or several; that of the benchmark if left out.
         first_task: classes in the first task, if not the same as in the others.
         epochs: epochs per task; those of the recipe if left out.
         few_shot: training clips per class in every task except the first.
         memory: total number of exemplars, or several; that of the benchmark if left out.
         seeds: one seed or several.
-        order_seed: shuffles the order of classes.
+        order_seed: shuffles the order of classes; one or several.
         class_order: all class names in learning order.
         classes: names of the classes to learn; all if left out.
         select: epoch to keep of each task: `best` on the validation clips, or the `last`.
         settings: any other setting by dotted name, such as {"losses.kd": 0.5}.
+        sweeps: settings with several values, such as {"losses.kd": [0.3, 1, 3]}.
         runs: folder of the run folders.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         parallel: runs at once on each device; if left out, one per core for small runs on a CPU,
             else 1.
         engine: `ray` for a Ray cluster.
+        force: train again what is finished or begun; its results are deleted first.
 
     Returns:
-        the runs, in the order of methods, memories and seeds.
+        the runs, in the order of methods, values and seeds.
 
     Raises:
         ConfigError: an unknown name or a value that cannot work.
@@ -78,16 +83,16 @@ def train(
     """
     store = cache if isinstance(cache, FeatureStore) else FeatureStore.open(cache)
     named = {
-        "tasks": tasks,
         "first_task": first_task,
         "epochs": epochs,
         "few_shot": few_shot,
-        "order_seed": order_seed,
         "class_order": None if class_order is None else tuple(class_order),
         "classes": None if classes is None else tuple(classes),
         "select": None if select == "best" else select,
     }
+    numbers = {"tasks": tasks, "order_seed": order_seed, "memory": memory}
     given = {name: value for name, value in named.items() if value is not None}
+    swept = {name: _listed(each) for name, each in numbers.items() if each is not None}
     configs = configure(
         store,
         Request(
@@ -95,10 +100,12 @@ def train(
         ),
         method=method,
         table=table,
-        memory=memory,
+        sweeps={**swept, **(sweeps or {})},
         seeds=seeds,
     )
-    return train_configured(store, configs, runs, device=device, parallel=parallel, engine=engine)
+    return train_configured(
+        store, configs, runs, device=device, parallel=parallel, engine=engine, force=force
+    )
 
 
 def configure(
@@ -107,7 +114,7 @@ def configure(
     *,
     method: str | Sequence[str] | None = None,
     table: str | None = None,
-    memory: int | Sequence[int] | None = None,
+    sweeps: Mapping[str, Sequence[object]] = MappingProxyType({}),
     seeds: int | Sequence[int] = 0,
 ) -> list[Config]:
     """Return the configuration of every run, all checked; for the arguments, see `train`.
@@ -116,8 +123,7 @@ def configure(
         ConfigError: an unknown name or a value that cannot work.
     """
     names = method if method is None or isinstance(method, str) else ",".join(method)
-    memories = [] if memory is None else _listed(memory)
-    requests = plan(request, methods=names, table=table, memories=memories, seeds=_listed(seeds))
+    requests = plan(request, methods=names, table=table, sweeps=sweeps, seeds=_listed(seeds))
     return resolve_all(store, requests)
 
 
@@ -129,9 +135,12 @@ def train_configured(
     device: str = "auto",
     parallel: int | None = None,
     engine: Engine = "local",
+    force: bool = False,
 ) -> Runs:
     """Train every configuration that is not finished; for arguments and errors, see `train`."""
-    folders = train_all(store, configs, Path(runs), device, parallel=parallel, engine=engine)
+    folders = train_all(
+        store, configs, Path(runs), device, parallel=parallel, engine=engine, force=force
+    )
     return Runs(load_run(folder) for folder in folders)
 
 

@@ -19,7 +19,11 @@ TRIAL = 4
 
 # Defaults that depend on the data set are given in the help text.
 DATASET = Annotated[
-    str, typer.Option(help=f"{', '.join(cards())}; folder or csv for your own clips.")
+    str,
+    typer.Option(
+        help=f"{', '.join(cards())}; folder or csv for your own clips; or `my_data.py:function` or "
+        "`package.module:function`."
+    ),
 ]
 VIDEOS = Annotated[
     Path | None,
@@ -43,7 +47,7 @@ ENCODER = Annotated[
     str | None,
     typer.Option(
         help=f"{', '.join([*RELEASES, *ENCODERS])}; a release's folder or Hugging Face id; or "
-        "`package.module:Name`.  [default: sam-audio; demo: tiny]",
+        "`my_encoder.py:Name` or `package.module:Name`.  [default: sam-audio; demo: tiny]",
         show_default=False,
     ),
 ]

@@ -17,13 +17,13 @@ from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
 from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
-from avcil.incremental.methods import method_class
 from avcil.incremental.runs.facts import MethodFacts
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import CacheIdentity, Results, write_results
 from avcil.incremental.train.precision import autocast_type, suitable_threads
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
+from avcil.registry import kept_name
 from avcil.runtime.device import made_current
 from avcil.runtime.progress import Bar, log
 
@@ -124,8 +124,7 @@ def new_results(
 ) -> Results:
     """Return the empty results of a new run."""
     encoding, manifest = store.encoding, store.manifest
-    name = str(config.method["name"])
-    method = method_class(name)
+    method = config.method_class()
     return Results(
         cache=CacheIdentity(
             dataset=manifest.dataset,
@@ -138,9 +137,9 @@ def new_results(
         total=scenario.clips_to_test(),
         leak_free_total=scenario.leak_free_clips_to_test(),
         method=MethodFacts(
-            title=method.title or name,
+            title=method.title or str(config.method["name"]),
             upper_bound=method.upper_bound,
-            head=str(method.head.get("name", "")),
+            head=kept_name(str(method.head.get("name", ""))),
         ),
         versions=versions_here(config, store, device),
         encoding=encoding,

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request, Subject, resolve
 from avcil.incremental.data.placement import Placement
 from avcil.incremental.data.tasks import kept_labels
-from avcil.incremental.errors import ConfigError
 from avcil.incremental.launch.parallel import suitable_processes, train_in_processes
 from avcil.incremental.launch.progress import RunsProgress
 from avcil.incremental.launch.run import Job, summary
-from avcil.incremental.options import parse_value
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.train.precision import compute_deterministically
 from avcil.incremental.train.scenario import Scenario
@@ -81,6 +80,7 @@ def train(
     *,
     parallel: int | None = 1,
     engine: Literal["local", "ray"] = "local",
+    force: bool = False,
 ) -> list[Path]:
     """Train every configuration that is not finished, and return the run folders.
 
@@ -92,6 +92,7 @@ def train(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         parallel: number of runs at once on a device; None chooses it.
         engine: `ray` spreads the runs over a cluster, `parallel` on each GPU.
+        force: train again what is finished or begun; its results are deleted first.
 
     Raises:
         RunsFailed: some of several runs failed; the others are done.
@@ -104,11 +105,9 @@ def train(
     """
     compute_deterministically()
     use_granted_cores()
-    folders = {RunFolder.of(runs, config): config for config in configs}
-    jobs = [
-        Job(config, folder, f"{number}/{len(folders)}")
-        for number, (folder, config) in enumerate(folders.items(), 1)
-    ]
+    jobs = list_jobs(configs, runs)
+    for job in jobs if force else ():
+        job.folder.clear()
     left, done = _unfinished(jobs)
     train_all, unit = _choose_engine(left, store, device, parallel, engine)
     label = left[0].label if len(left) == 1 else f"{len(left)} runs"
@@ -121,7 +120,23 @@ def train(
         log(told)
         raise KeyboardInterrupt(told) from None
     progress.conclude()
-    return [folder.path for folder in folders]
+    return [job.folder.path for job in jobs]
+
+
+def list_jobs(configs: Sequence[Config], runs: Path) -> list[Job]:
+    """Return the runs of a command, each once."""
+    folders = {RunFolder.of(runs, config): config for config in configs}
+    return [
+        Job(config, folder, f"{number}/{len(folders)}")
+        for number, (folder, config) in enumerate(folders.items(), 1)
+    ]
+
+
+def choose_count(
+    jobs: Sequence[Job], store: FeatureStore, device: torch.device, parallel: int | None
+) -> int:
+    """Return how many runs to train at once on a device."""
+    return max(1, min(parallel or suitable_processes(jobs, store, device), len(jobs)))
 
 
 def _choose_engine(
@@ -133,7 +148,7 @@ def _choose_engine(
 
         return partial(train_on_ray, jobs, store, device, parallel or 1), "epochs"
     where = choose_device(device)
-    count = max(1, min(parallel or suitable_processes(jobs, store, where), len(jobs)))
+    count = choose_count(jobs, store, where, parallel)
     train_all = train_in_processes if count > 1 else _train_in_turn
     return partial(train_all, jobs, store, Placement(where, processes=count)), "clips"
 
@@ -172,18 +187,3 @@ def _clear_frames(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-def read_settings(pairs: Sequence[str]) -> dict[str, object]:
-    """Turn `NAME=VALUE` pairs into settings by dotted name.
-
-    Raises:
-        ConfigError: a pair has no `=`.
-    """
-    settings: dict[str, object] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ConfigError(f"--set takes NAME=VALUE, such as epochs=30, not {pair!r}")
-        settings[name.strip()] = parse_value(value.strip())
-    return settings

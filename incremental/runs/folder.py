@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -59,6 +60,20 @@ class RunFolder:
             raise RunBusy(
                 f"{self.path} is being trained by {holder}: wait for it, or stop it first"
             ) from holder
+
+    def clear(self) -> None:
+        """Delete what the folder holds, so that the run begins again.
+
+        Raises:
+            RunBusy: another process trains the run.
+        """
+        if self.path.is_dir():
+            with self.lock():
+                for path in self.path.iterdir():
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    elif path.name != ".lock":
+                        path.unlink()
 
     def start(self, config: Config, results: Results) -> None:
         """Create the folder of a new run."""

@@ -26,7 +26,7 @@ def new_network(
         return CLASSIFIERS[options.classifier](width) if own is None else own
 
     autocast = autocast_type(config, encoding, device)
-    network = Network(config.head["name"], options, encoding, make_classifier, autocast)
+    network = Network(config.head_class(), options, encoding, make_classifier, autocast)
     return network.to(device)
 
 

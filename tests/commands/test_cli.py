@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from avcil.cli import app, main
 
 COMMANDS = [
-    *("extract", "train", "report", "demo", "datasets"),
+    *("extract", "train", "report", "demo", "datasets", "list"),
     *("cache info", "cache verify", "cache import", "cache export"),
 ]
 
@@ -169,7 +169,9 @@ def test_a_setting_that_is_given_twice_is_refused(toy_cache: Path, tmp_path: Pat
     twice = ["--set", "epochs=1", "--set", "epochs=2"]
     shown = avcil("train", "--cache", toy_cache, "--show-config", *twice, cwd=tmp_path)
     assert shown.returncode == 1
-    assert shown.stderr.strip() == "error: epochs is set more than once: give it once"
+    assert shown.stderr.strip() == (
+        "error: epochs is set more than once: give it once, with several values as epochs=A,B"
+    )
 
 
 def test_a_setting_overrides_an_option_and_says_so(toy_cache: Path) -> None:
