@@ -276,4 +276,4 @@ def test_two_settings_that_are_swept_at_once_make_curves_and_a_table_of_each(
     table = sweeps_table(found)
     assert table is not None
     assert len(table.rows) == 2 * 3 + 3 * 2
-    assert [cell.text for cell in table.rows[0][:3]] == ["guided, memory=10", "losses.kd", "0.3"]
+    assert [cell.text for cell in table.rows[0][:3]] == ["Guided, memory=10", "losses.kd", "0.3"]
