@@ -13,6 +13,7 @@ import typer
 
 from avcil import __version__
 from avcil.commands import cache
+from avcil.commands.check import check
 from avcil.commands.datasets import datasets
 from avcil.commands.demo import demo
 from avcil.commands.extract import extract
@@ -37,6 +38,7 @@ app.command("predict")(predict)
 app.add_typer(cache.app, name="cache")
 app.command("datasets")(datasets)
 app.command("list")(list_names)
+app.command("check")(check)
 app.command("demo")(demo)
 
 

@@ -18,8 +18,10 @@ import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 IN_A_FILE = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d][\w.]*)", re.DOTALL)
 """A reference to something in a file: `folder/my_method.py:Mine`."""
@@ -176,3 +178,23 @@ def say(error: BaseException, source: Source | None) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame for frame in frames if str(Path(frame.filename).absolute()) in own]
     return f"{text} ({lines[-1].filename}, line {lines[-1].lineno})" if lines else text
+
+
+def kind_of(thing: object) -> str:
+    """Return the kind of a class, a key of `BASES`; empty for anything else."""
+    if isinstance(thing, type):
+        for kind, base in BASES.items():  # a class cannot be of a kind that was never imported
+            if base.partition(":")[0] in sys.modules and issubclass(thing, load(base)):
+                return kind
+    return ""
+
+
+def kept_name(reference: str) -> str:
+    """Return a name as run folders keep it: that of something in a file without its folder."""
+    match = IN_A_FILE.fullmatch(reference)
+    return f"{Path(match['file']).name}:{match['name']}" if match else reference
+
+
+def load(target: str) -> Any:
+    """Import `package.module:Name`."""
+    return EntryPoint("", target, "").load()

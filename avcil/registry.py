@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from avcil.errors import AvcilError
-from avcil.plugins import BASES, IN_A_FILE, Source, add_to_path, say
+from avcil.plugins import IN_A_FILE, Source, add_to_path, kept_name, kind_of, load, say
 
 T = TypeVar("T")
 
@@ -99,7 +99,8 @@ class Registry(Generic[T]):
             AvcilError: of type `error`: the name is unknown, or its plug-in is broken.
         """
         if name in self.built_in and not self._rivals(name):
-            return _load(self.built_in[name])
+            found: T = load(self.built_in[name])
+            return found
         return self._load_plugin(name, self._target(name))
 
     def identify(self, name: str) -> Identity:
@@ -156,6 +157,16 @@ class Registry(Generic[T]):
             text = say(error, self._source(name, self._target(name)))
             raise self.error(f"{self.kind} {name!r} failed: {text}") from error
 
+    def source(self, name: str) -> Source | None:
+        """Return the source files of a plug-in; None for what is built in or has no file.
+
+        Raises:
+            AvcilError: of type `error`: there is no such file or module.
+        """
+        if name in self.built_in and not self._rivals(name):
+            return None
+        return self._source(name, self._target(name))
+
     def _rivals(self, name: str) -> list[EntryPoint]:
         return [plugin for plugin in self.plugins() if plugin.name == name]
 
@@ -200,19 +211,33 @@ class Registry(Generic[T]):
         except (Exception, SystemExit) as error:  # its parent packages may raise anything
             raise self._broken(name, plugin, error, None) from error
 
-    def _load_plugin(self, name: str, plugin: EntryPoint) -> T:
-        """Import a plug-in and check that it can be used."""
+    def names(self, name: str) -> bool:
+        """Return whether a name is built in or an entry point, and no reference."""
+        return name in self.built_in or bool(self._rivals(name))
+
+    def load_any(self, name: str) -> object:
+        """Return what a name stands for, of whatever kind it is.
+
+        Raises:
+            AvcilError: of type `error`: the name is unknown, or its plug-in cannot be imported.
+        """
+        plugin = self._target(name)
         source = self._source(name, plugin)
         try:
             module = source.load() if source else __import__(plugin.module, fromlist=["_"])
         except (Exception, SystemExit) as error:  # third-party code may raise anything
             raise self._broken(name, plugin, error, source) from error
         path = name.rpartition(":")[2] if IN_A_FILE.fullmatch(name) else plugin.attr
-        thing: Any = module
+        thing: object = module
         for part in path.split("."):
             if not hasattr(thing, part):
                 raise self._broken(name, plugin, AttributeError(self._missing(module, path)), None)
             thing = getattr(thing, part)
+        return thing
+
+    def _load_plugin(self, name: str, plugin: EntryPoint) -> T:
+        """Import a plug-in and check that it can be used."""
+        thing: Any = self.load_any(name)
         if problem := self._problem(thing):
             raise self.error(
                 f"{self.kind} {name!r} ({self._origin(name, plugin)}) cannot be used: "
@@ -256,7 +281,7 @@ class Registry(Generic[T]):
             if callable(thing) and not other:
                 return ""
             return f"is {thing!r}{other or ', which cannot be called'}"
-        if not (isinstance(thing, type) and issubclass(thing, _load(self.base))):
+        if not (isinstance(thing, type) and issubclass(thing, load(self.base))):
             return f"is {thing!r}, not a subclass of {self.base}{other}"
         if inspect.isabstract(thing):
             missing = ", ".join(sorted(getattr(thing, "__abstractmethods__", ())))
@@ -270,25 +295,6 @@ def _installed(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(sorted(entry_points(group=group), key=lambda each: each.name))
 
 
-def kind_of(thing: object) -> str:
-    """Return the kind of a class, a key of `BASES`; empty for anything else."""
-    if isinstance(thing, type):
-        for kind, base in BASES.items():  # a class cannot be of a kind that was never imported
-            if base.partition(":")[0] in sys.modules and issubclass(thing, _load(base)):
-                return kind
-    return ""
-
-
-def kept_name(reference: str) -> str:
-    """Return a name as run folders keep it: that of something in a file without its folder."""
-    match = IN_A_FILE.fullmatch(reference)
-    return f"{Path(match['file']).name}:{match['name']}" if match else reference
-
-
 def package_of(plugin: EntryPoint) -> str:
     """Return the name of the package that defines an entry point."""
     return plugin.dist.name if plugin.dist else "unknown"
-
-
-def _load(target: str) -> Any:
-    return EntryPoint("", target, "").load()

@@ -48,14 +48,15 @@ def _lines(kind: Kind) -> Iterator[tuple[str, str, str]]:
 
         for name, repo in RELEASES.items():
             yield name, OWN, f"The towers of {repo} on the Hugging Face Hub"
-    registry = _registry(kind)
+    registry = registry_of(kind)
     for name in registry:
         yield name, OWN, _about(registry, name)
     for plugin in registry.plugins():
         yield plugin.name, package_of(plugin), _about(registry, plugin.name)
 
 
-def _registry(kind: Kind) -> Registry[Any]:
+def registry_of(kind: Kind) -> Registry[Any]:
+    """Return the registry of a kind; importing it takes no time."""
     if kind == "methods":
         from avcil.incremental.methods import METHODS
 

@@ -23,7 +23,7 @@ from avcil.incremental.runs.results import CacheIdentity, Results, write_results
 from avcil.incremental.train.precision import autocast_type, suitable_threads
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
-from avcil.registry import kept_name
+from avcil.plugins import kept_name
 from avcil.runtime.device import made_current
 from avcil.runtime.progress import Bar, log
 
