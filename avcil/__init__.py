@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from avcil.api.prediction import predict as predict
     from avcil.api.reporting import report as report
     from avcil.api.runs import load_run as load_run
+    from avcil.api.training import continue_training as continue_training
     from avcil.api.training import train as train
 
     __version__: str
@@ -31,6 +32,7 @@ else:
         "report": "avcil.api.reporting",
         "load_run": "avcil.api.runs",
         "train": "avcil.api.training",
+        "continue_training": "avcil.api.training",
     }
 
     def __getattr__(name: str):  # Ctrl-C during an import above `main` would show a traceback

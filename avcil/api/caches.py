@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from avcil.errors import AvcilError
 
 if TYPE_CHECKING:
+    from avcil.cache.reader import FeatureStore
     from avcil.cache.schema import Storage
+
+Caches: TypeAlias = "Path | str | FeatureStore | Sequence[Path | str | FeatureStore]"
+"""One cache or several: paths, URLs, or stores that are open."""
+
+
+def open_caches(caches: Caches) -> FeatureStore:
+    """Open one cache, or several as one: the classes of the second after those of the first.
+
+    Raises:
+        CacheError: a cache cannot be read, or they cannot be read as one.
+    """
+    from avcil.cache.join import join_stores
+    from avcil.cache.reader import FeatureStore
+
+    if isinstance(caches, Path | str | FeatureStore):
+        caches = [caches]
+    return join_stores(
+        [each if isinstance(each, FeatureStore) else FeatureStore.open(each) for each in caches]
+    )
+
 
 # Repeated here, because importing them imports NumPy and slows --help down; mypy compares them.
 Numbers = Literal["float16", "int8"]

@@ -59,7 +59,8 @@ class Run:
         """One row per epoch: task, epoch, lr, seconds, validation_accuracy and `loss.<term>`."""
         import pandas
 
-        rows = [asdict(epoch) for epoch in read_metrics(self.folder)]
+        trained = bool(self.config["losses"])  # a closed form has no epochs
+        rows = [asdict(epoch) for epoch in (read_metrics(self.folder) if trained else ())]
         for row in rows:
             row |= {f"loss.{term}": value for term, value in row.pop("losses").items()}
         return pandas.DataFrame(rows)

@@ -7,18 +7,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from avcil.api.runs import Runs, load_run
+from avcil.api.caches import Caches, open_caches
+from avcil.api.runs import Run, Runs, load_run
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.config.sweep import plan
+from avcil.incremental.launch.continuing import continue_run
 from avcil.incremental.launch.schedule import resolve_all
 from avcil.incremental.launch.schedule import train as train_all
+from avcil.incremental.runs.results import Run as Folder
 from avcil.runtime.cluster import Engine
 
 
 def train(
-    cache: Path | str | FeatureStore,
+    cache: Caches,
     *,
     method: str | Sequence[str] | None = None,
     table: str | None = None,
@@ -42,13 +45,15 @@ def train(
     parallel: int | None = None,
     engine: Engine = "local",
     force: bool = False,
+    keep: bool | None = None,
 ) -> Runs:
     """Train heads on cached tokens; every combination of method, values and seed is a run.
 
     The same call skips finished runs and resumes interrupted ones.
 
     Args:
-        cache: the path or URL of a cache, or the cache itself.
+        cache: path or URL of a cache, or an open one; of several, the classes of the second are
+            learned after those of the first, and so on.
         method: name, or several; `all` for all built-in ones. The paper's method if left out.
         table: instead of `method`: all runs of a table of the paper, such as "1" or "figure3".
         head: name; that of the method, or else of the recipe, if left out.
@@ -72,6 +77,7 @@ def train(
             else 1.
         engine: `ray` for a Ray cluster.
         force: train again what is finished or begun; its results are deleted first.
+        keep: whether runs keep the tokens that `continue_training` needs; if left out, up to 20 MB.
 
     Returns:
         the runs, in the order of methods, values and seeds.
@@ -81,7 +87,7 @@ def train(
         CacheError: the cache cannot be read.
         TrainError: a run failed; the others are trained nevertheless.
     """
-    store = cache if isinstance(cache, FeatureStore) else FeatureStore.open(cache)
+    store = open_caches(cache)
     named = {
         "first_task": first_task,
         "epochs": epochs,
@@ -104,8 +110,50 @@ def train(
         seeds=seeds,
     )
     return train_configured(
-        store, configs, runs, device=device, parallel=parallel, engine=engine, force=force
+        store,
+        configs,
+        runs,
+        device=device,
+        parallel=parallel,
+        engine=engine,
+        force=force,
+        keep=keep,
     )
+
+
+def continue_training(
+    run: Path | str | Run,
+    cache: Caches,
+    *,
+    tasks: int = 1,
+    runs: Path | str = "runs",
+    device: str = "auto",
+    keep: bool | None = None,
+) -> Run:
+    """Learn the classes of a cache after those of a finished run, with the settings of that run.
+
+    The result is a run of its own, the same, bit for bit on a CPU, as that of `train` with both
+    caches and all tasks at once.
+
+    Args:
+        run: the finished run, or its folder.
+        cache: of the new classes. If the run does not keep its clips, of the old ones, too.
+        tasks: number of tasks for the new classes.
+        runs: folder of the run folders.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        keep: see `train`.
+
+    Raises:
+        ConfigError: the run is unfinished, or the caches do not fit it.
+        CacheError: a cache cannot be read, or was made by another encoder.
+        TrainError: training failed.
+    """
+    loaded = run if isinstance(run, Run) else load_run(run)
+    finished = Folder(loaded.folder, dict(loaded.config), loaded.results)
+    listed = [cache] if isinstance(cache, Path | str | FeatureStore) else cache
+    stores = [open_caches(each) for each in listed]
+    store, config = continue_run(finished, stores, tasks, Path(runs))
+    return train_configured(store, [config], runs, device=device, keep=keep)[0]
 
 
 def configure(
@@ -136,10 +184,18 @@ def train_configured(
     parallel: int | None = None,
     engine: Engine = "local",
     force: bool = False,
+    keep: bool | None = None,
 ) -> Runs:
     """Train every configuration that is not finished; for arguments and errors, see `train`."""
     folders = train_all(
-        store, configs, Path(runs), device, parallel=parallel, engine=engine, force=force
+        store,
+        configs,
+        Path(runs),
+        device,
+        parallel=parallel,
+        engine=engine,
+        force=force,
+        keep=keep,
     )
     return Runs(load_run(folder) for folder in folders)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from avcil.api.caches import find_cache
+from avcil.api.caches import find_cache, open_caches
 from avcil.commands.options import DATA, RUNS
 from avcil.incremental.heads import HEADS
 from avcil.incremental.methods import METHODS
@@ -23,8 +23,12 @@ def train(
         str | None, typer.Option(help="Data set; optional if there is only one cache in --data.")
     ] = None,
     cache: Annotated[
-        str | None,
-        typer.Option(help="Cache, a folder or URL.  [default: DATA/DATASET/features.zarr]"),
+        list[str] | None,
+        typer.Option(
+            help="Cache, a folder or URL. If repeated, the classes of the second are learned after "
+            "those of the first.  [default: DATA/DATASET/features.zarr]",
+            show_default=False,
+        ),
     ] = None,
     data: DATA = Path("data"),
     runs: RUNS = Path("runs"),
@@ -136,6 +140,25 @@ def train(
         bool,
         typer.Option("--dry-run", help="List the runs and how long they take; train nothing."),
     ] = False,
+    finished: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue",
+            metavar="RUN",
+            help="Learn the classes of --cache after those of a finished run, with its settings, "
+            "in --tasks tasks (default 1).",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--no-keep",
+            help="Keep in each run what --continue needs of its clips: exemplars, validation and "
+            "test clips.  [default: up to 20 MB]",
+            show_default=False,
+        ),
+    ] = None,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print the resolved settings and train nothing.")
     ] = False,
@@ -158,11 +181,42 @@ def train(
     avcil train --set losses.kd=0.3,1,3 --seeds 0-4 --dry-run   # 15 runs
     avcil train --method my_method.py:Mine # a method of your own
     avcil train --show-config              # print every setting, train nothing
+    avcil train --continue runs/demo/... --cache new.zarr   # classes that arrive later
     ```
     """
-    from avcil.cache.reader import FeatureStore
+    paths = [find_cache(each, data, dataset) for each in cache or (None,)]
+    if finished is not None:
+        _refuse_beside_continue(
+            {
+                "--method": method is not None,
+                "--table": table is not None,
+                "--head": head is not None,
+                "--modality": modality != "av",
+                "--recipe": recipe != "fast",
+                "--first-task": first_task is not None,
+                "--epochs": epochs is not None,
+                "--few-shot": few_shot is not None,
+                "--memory": memory is not None,
+                "--seeds": seeds != "0",
+                "--order-seed": order_seed is not None,
+                "--class-order": class_order is not None,
+                "--classes": classes is not None,
+                "--select": select != "best",
+                "--set": bool(settings),
+                "--parallel": parallel is not None,
+                "--engine": engine != "local",
+                "--force": force,
+                "--dry-run": dry_run,
+                "--show-config": show_config,
+            }
+        )
+        from avcil.api.training import continue_training
 
-    store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes seconds
+        more = _count("--tasks", tasks or "1")
+        run = continue_training(finished, paths, tasks=more, runs=runs, device=device, keep=keep)
+        typer.echo(run.folder)
+        return
+    store = open_caches(paths)  # before PyTorch takes seconds
     from avcil.api.training import configure, train_configured
     from avcil.incremental.config.resolve import Request
     from avcil.incremental.config.sweep import read_numbers, read_settings
@@ -206,10 +260,35 @@ def train(
             _show(config.plain())
         return
     trained = train_configured(
-        store, configs, runs, device=device, parallel=parallel, engine=engine, force=force
+        store,
+        configs,
+        runs,
+        device=device,
+        parallel=parallel,
+        engine=engine,
+        force=force,
+        keep=keep,
     )
     for run in trained:
         typer.echo(run.folder)
+
+
+def _count(option: str, text: str) -> int:
+    from avcil.incremental.errors import ConfigError
+
+    if not text.isdecimal():
+        raise ConfigError(f"{option} takes one number with --continue, not {text!r}")
+    return int(text)
+
+
+def _refuse_beside_continue(given: Mapping[str, bool]) -> None:
+    """Refuse options that a continued run takes from the finished one."""
+    ignored = [name for name, there in given.items() if there]
+    if ignored:
+        raise typer.BadParameter(
+            f"the settings are those of the finished run: leave {', '.join(ignored)} out",
+            param_hint="--continue",
+        )
 
 
 def _check_names(names: Iterable[str], options: Collection[str]) -> None:

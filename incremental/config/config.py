@@ -53,6 +53,8 @@ class Config:
     tasks: int
     first_task: int | None = None
     """Classes of the first task, where it differs from the others."""
+    task_sizes: tuple[int, ...] | None = field(default=None, metadata=later(None))
+    """Classes of every task, where `tasks` and `first_task` do not say them."""
     order_seed: int | None = None
     """Shuffles the learning order of the classes."""
     class_order: tuple[str, ...] | None = None

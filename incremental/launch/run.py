@@ -17,6 +17,7 @@ from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
 from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
+from avcil.incremental.launch.continuing import keep_clips
 from avcil.incremental.runs.facts import MethodFacts
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import CacheIdentity, Results, write_results
@@ -41,6 +42,8 @@ class Job:
     folder: RunFolder
     place: str
     """Its number among the runs of a command, such as `3/9`."""
+    keep: bool | None = None
+    """Whether the run keeps what later tasks need of its clips; None if that is small."""
 
     @property
     def label(self) -> str:
@@ -71,8 +74,8 @@ class Job:
             KeyboardInterrupt: the user asked to stop; the next call resumes from there.
         """
         with self._machine_errors(), self.folder.lock(), made_current(placement.device):
-            scenario = Scenario(self.config, store)
             results = self.folder.read()
+            scenario = Scenario(self.config, store, len(results.correct) if results else 0)
             if results is None:
                 results = new_results(self.config, store, scenario, placement.device)
                 self.folder.start(self.config, results)
@@ -80,7 +83,9 @@ class Job:
                 write_results(self.folder.path, results)
             config = self._in_its_precision(store, results, placement.device)
             with suitable_threads(config, store.encoding):
-                return Trainer(config, scenario, self.folder, results, placement).run(bar)
+                results = Trainer(config, scenario, self.folder, results, placement).run(bar)
+            keep_clips(scenario, results, self.folder.path, self.keep)
+            return results
 
     def _in_its_precision(
         self, store: FeatureStore, results: Results, device: torch.device

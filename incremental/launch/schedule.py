@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
-from avcil.incremental.config.resolve import Request, Subject, resolve
+from avcil.incremental.config.resolve import Request, resolve
 from avcil.incremental.data.placement import Placement
-from avcil.incremental.data.tasks import kept_labels
+from avcil.incremental.launch.continuing import KEPT
+from avcil.incremental.launch.describe import describe
 from avcil.incremental.launch.parallel import suitable_processes, train_in_processes
 from avcil.incremental.launch.progress import RunsProgress
 from avcil.incremental.launch.run import Job, summary
@@ -49,29 +47,6 @@ def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config
     return configs
 
 
-def describe(store: FeatureStore, classes: Sequence[str] | None = None) -> Subject:
-    """Return what a configuration needs to know about a cache, or about some of its classes."""
-    manifest = store.manifest
-    kept = kept_labels(manifest.classes, classes)
-    listed = [
-        manifest.classes,
-        manifest.ids,
-        manifest.splits,
-        manifest.labels.tolist(),
-        sorted(store.failures),
-    ]
-    text = json.dumps(listed if classes is None else [*listed, kept.tolist()])
-    train = store.rows("train")
-    return Subject(
-        dataset=manifest.dataset,
-        fingerprint=store.encoding.fingerprint,
-        rows=hashlib.sha256(text.encode()).hexdigest()[:16],
-        training_clips=int(np.isin(manifest.labels[train], kept).sum()),
-        classes=len(kept),
-        unit_norm=bool(store.encoding.unit_norm),
-    )
-
-
 def train(
     store: FeatureStore,
     configs: Sequence[Config],
@@ -81,6 +56,7 @@ def train(
     parallel: int | None = 1,
     engine: Literal["local", "ray"] = "local",
     force: bool = False,
+    keep: bool | None = None,
 ) -> list[Path]:
     """Train every configuration that is not finished, and return the run folders.
 
@@ -93,6 +69,7 @@ def train(
         parallel: number of runs at once on a device; None chooses it.
         engine: `ray` spreads the runs over a cluster, `parallel` on each GPU.
         force: train again what is finished or begun; its results are deleted first.
+        keep: whether runs keep what later tasks need of their clips; None if that is small.
 
     Raises:
         RunsFailed: some of several runs failed; the others are done.
@@ -105,7 +82,7 @@ def train(
     """
     compute_deterministically()
     use_granted_cores()
-    jobs = list_jobs(configs, runs)
+    jobs = list_jobs(configs, runs, keep)
     for job in jobs if force else ():
         job.folder.clear()
     left, done = _unfinished(jobs)
@@ -123,11 +100,11 @@ def train(
     return [job.folder.path for job in jobs]
 
 
-def list_jobs(configs: Sequence[Config], runs: Path) -> list[Job]:
+def list_jobs(configs: Sequence[Config], runs: Path, keep: bool | None = None) -> list[Job]:
     """Return the runs of a command, each once."""
     folders = {RunFolder.of(runs, config): config for config in configs}
     return [
-        Job(config, folder, f"{number}/{len(folders)}")
+        Job(config, folder, f"{number}/{len(folders)}", keep)
         for number, (folder, config) in enumerate(folders.items(), 1)
     ]
 
@@ -158,7 +135,8 @@ def _unfinished(jobs: Sequence[Job]) -> tuple[list[Job], int]:
     left, epochs = [], 0
     for job in jobs:
         results = job.results_so_far()
-        if results is not None and results.complete:
+        kept = not job.keep or (job.folder.path / KEPT).exists()
+        if results is not None and results.complete and kept:
             precision = results.versions.get("precision", "unknown precision")
             name = f"[{job.place}] {job.folder.path.name}"
             log(f"{name}: done before in {precision}, {summary(results)}")

@@ -25,8 +25,13 @@ class Scenario:
     A label is the index of a class in the cache, a position its index in the learning order.
     """
 
-    def __init__(self, config: Config, store: FeatureStore) -> None:
+    def __init__(self, config: Config, store: FeatureStore, finished: int = 0) -> None:
         """Divide the classes of a cache into the tasks of a configuration.
+
+        Args:
+            config: the configuration.
+            store: the cache.
+            finished: number of tasks that are trained, whose classes need no training clips.
 
         Raises:
             ConfigError: the classes do not fit the tasks, or a class has no clips in some split.
@@ -39,7 +44,7 @@ class Scenario:
         self.labels = kept[order]  # by position
         self.positions = np.full(len(names), -1)  # by label; -1 is a class that is left out
         self.positions[self.labels] = np.arange(len(self.labels))
-        self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
+        self.tasks = split_tasks(len(classes), config.tasks, config.first_task, config.task_sizes)
         if config.rule == "nearest-mean" and config.make_method().replay is not Replay.ALL:
             _check_memory(config, len(classes))
         self.leaks = leaks(store.manifest, self.positions[store.manifest.labels] >= 0)  # [N]
@@ -52,6 +57,8 @@ class Scenario:
             for position, label in enumerate(self.labels):
                 self._rows[split, position] = rows[labels == label]
                 if label in labels:
+                    continue
+                if split == "train" and any(position in task.new for task in self.tasks[:finished]):
                     continue
                 if split == "val" and config.select == "last":
                     self.validates = False
