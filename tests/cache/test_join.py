@@ -14,7 +14,7 @@ from avcil.cache.join import open_joined
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Encoding, Manifest, Split, Storage, Tokens
 from avcil.cache.writer import CacheWriter
-from tests.conftest import TOY, toy_tokens
+from avcil.incremental.contract.toy import TOY, toy_tokens
 
 SPLITS: tuple[Split, ...] = ("train", "train", "val", "test")
 

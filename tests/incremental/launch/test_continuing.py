@@ -18,8 +18,8 @@ from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Encoding, Manifest
 from avcil.cache.writer import CacheWriter
 from avcil.cli import app
+from avcil.incremental.contract.toy import CLASSES, COUNTS, TOY, toy_tokens
 from avcil.incremental.errors import ConfigError
-from tests.conftest import CLASSES, COUNTS, TOY, toy_tokens
 from tests.incremental.small import SMALL
 
 Outcome = Callable[[Path], dict[str, object]]
