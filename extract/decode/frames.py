@@ -67,7 +67,7 @@ class Frames:
         steps = steps_s / np.median(steps_s)
         constant = (np.abs(steps - 1) < STEADY).mean() >= STEADY_SHARE
         absent = int((np.round(steps) - 1).clip(0).sum()) if constant else 0
-        return max(0, absent - self.unusable)
+        return max(0, absent - self.unusable - self.track.repeats)
 
     @property
     def still_s(self) -> float:

@@ -138,9 +138,11 @@ class Sound:
         """Give each block, and when it would start by its own time and by those of the next."""
         ahead: deque[_Block] = deque()
         last_s: float | None = None
+        tick_s = float(self.track.stream.time_base)  # shorter blocks (TrueHD in mkv) share times
         for block in chain(self._blocks(), [None] * BLOCKS_AHEAD):
             if block is not None:
-                if block.time_s is not None and block.time_s == last_s:
+                same = block.time_s is not None and block.time_s == last_s
+                if same and block.seconds > tick_s:
                     self.overlap_s += block.seconds  # the same packet twice
                     continue
                 last_s = block.time_s

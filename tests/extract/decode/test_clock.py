@@ -118,6 +118,37 @@ def test_pictures_that_end_before_the_sound_are_frozen_and_noted(tmp_path: Path)
     assert number_of(media.frames[-1]) == 74
 
 
+def test_packets_without_content_repeat_the_last_frame(tmp_path: Path) -> None:
+    def emptied(packet: Any, kind: str, number: int) -> list[Any]:
+        if kind == "audio" or number % 20 != 7:
+            return [packet]
+        empty = av.Packet(b"")
+        empty.pts, empty.dts, empty.time_base = packet.pts, packet.dts, packet.time_base
+        empty.stream, empty.duration = packet.stream, packet.duration
+        return [empty]
+
+    codecs = ("ffv1", "pcm_s16le")
+    path = write(tmp_path / "a.nut", emptied, codecs=codecs, options={"g": "1"})
+    with av.open(str(path)) as container:
+        assert sum(not packet.size for packet in container.demux(video=0)) == 1 + 5
+    media = decode(path, SAMPLING)
+    assert media.note == ""
+    assert len(media.frames) == 95
+    assert_together(media)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_video_of_one_frame_is_shown_as_long_as_the_sound_lasts(
+    tmp_path: Path, name: str
+) -> None:
+    def first(packet: Any, kind: str, number: int) -> list[Any]:
+        return [packet] if kind == "audio" or number == 0 else []
+
+    media = decode(write(tmp_path / name, first), SAMPLING)
+    assert re.match(r"the pictures end [34].. s before the sound", media.note)
+    assert (len(media.frames), len(media.frame_index)) == (1, 100)
+
+
 @pytest.mark.parametrize("jump_s", [500.0, -1.5])
 def test_a_jump_of_the_clock_moves_sound_and_pictures_alike(tmp_path: Path, jump_s: float) -> None:
     def part(first: bool) -> Change:
