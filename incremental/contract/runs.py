@@ -46,6 +46,8 @@ def terms_take_part(folder: Path, terms: Iterable[str]) -> None:
             f"`loss` never returns the terms {', '.join(missing)}, which the class attribute "
             "`terms` has"
         )
+    if undeclared := sorted(set(losses) - set(terms)):
+        raise Broken(f"`loss` returns {', '.join(undeclared)}, which `terms` does not have")
     if infinite := sorted(name for name, value in losses.items() if not math.isfinite(value)):
         raise Broken(f"the terms {', '.join(infinite)} are infinite or NaN")
 

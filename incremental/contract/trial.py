@@ -34,6 +34,7 @@ from avcil.incremental.runs.folder import MetricsLog, RunFolder
 from avcil.incremental.train.precision import compute_deterministically
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
+from avcil.laws import Broken
 from avcil.plugins import say
 from avcil.runtime.stopping import ask_to_stop, stopping_gently
 
@@ -147,6 +148,11 @@ class _Watched:
 
     def loss(self, *arguments: Any) -> Any:
         terms = self._method.loss(*arguments)
+        if undeclared := sorted(set(terms) - set(self._method.terms)):
+            raise Broken(
+                f"`loss` returns {', '.join(undeclared)}, which the class attribute `terms` does "
+                "not have"
+            )
         self._seen |= set(terms)
         self._with_gradient |= {name for name, term in terms.items() if term.requires_grad}
         return terms
@@ -219,7 +225,7 @@ def _is_filled(cell: Any) -> bool:
 
 
 def _say(error: Exception, trial: Trial) -> str:
-    if isinstance(error, AvcilError):
+    if isinstance(error, AvcilError | Broken):
         return str(error)
     source = HEADS.source(trial.head) if trial.head else METHODS.source(trial.method)
     return say(error, source)
