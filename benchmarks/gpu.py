@@ -40,7 +40,7 @@ import numpy as np
 import torch
 
 from avcil.cache.reader import FeatureStore
-from avcil.extract.encoders.precision import Precision
+from avcil.extract.encoders.base import Precision
 from avcil.extract.pipeline import extract
 from avcil.extract.plan import Settings
 from avcil.incremental.config.resolve import Request
