@@ -1,6 +1,7 @@
 """A small cache that heads can learn from in a second."""
 
 import logging
+import os
 import runpy
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,10 @@ from avcil.incremental.contract.toy import (
     toy_tokens,
     write_toy_cache,
 )
+
+# Before torch is imported, here and in the processes that tests start: on small matrices a second
+# thread mostly waits for the first, which doubled the CPU time of the tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def leaking_manifest() -> Manifest:

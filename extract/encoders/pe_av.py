@@ -23,7 +23,7 @@ from torch import nn
 from avcil.cache.schema import Encoding, Tokens
 from avcil.extract.encoders.base import Encoder, Media, Resizing
 from avcil.extract.encoders.precision import exact
-from avcil.extract.encoders.sam_audio import below, load_strictly
+from avcil.extract.encoders.sam_audio import WithoutInitialWeights, below, load_strictly
 from avcil.extract.encoders.towers import reflected, weights_digest
 from avcil.extract.encoders.weights import read_tensors
 from avcil.extract.errors import EncoderError, ExtractError
@@ -68,7 +68,7 @@ def load(folder: Path, device: torch.device) -> Encoder:
 
 
 def _built(folder: Path) -> tuple[nn.Module, nn.Module]:
-    """Build the audio and the video encoder that config.json describes, with random weights."""
+    """Build the audio and the video encoder that config.json describes, without weights."""
     from huggingface_hub.errors import StrictDataclassError
 
     try:
@@ -83,7 +83,8 @@ def _built(folder: Path) -> tuple[nn.Module, nn.Module]:
         # transformers 5.23 writes the width of the head as num_classes, but reads num_labels, whose
         # default is 2.
         vision.num_labels = getattr(vision, "num_classes", None) or vision.num_labels
-        return PeAudioEncoder(config.audio_config), PeVideoEncoder(config.video_config)
+        with WithoutInitialWeights():
+            return PeAudioEncoder(config.audio_config), PeVideoEncoder(config.video_config)
     except (OSError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise EncoderError(f"{folder}/config.json is not understood: {reason}") from error

@@ -222,7 +222,10 @@ def _write_threads(path: Path) -> Path:
     return path
 
 
-def test_each_process_computes_on_one_thread(tmp_path: Path) -> None:
+def test_each_process_computes_on_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with Decoders(1, SAMPLING) as decoders:
         list(decoders.decode([cast(Path, Threads(tmp_path / "threads"))]))
     assert (tmp_path / "threads").read_text() == "1"

@@ -57,7 +57,9 @@ def test_the_other_vision_towers_take_the_originals_names_and_shapes(
     name: str, size: int, width: int, depth: int, tokens: int, out: int, patch: int
 ) -> None:
     shapes = vision_shapes(width, depth, tokens, out, patch)
+    before = torch.get_rng_state()
     tower = vision_tower(name, {key: torch.zeros(shape) for key, shape in shapes.items()})
+    assert torch.equal(torch.get_rng_state(), before), "weights were drawn that are replaced"
     assert (tower.size, tower.width) == (size, out)
     if name == "PE-Core-L14-336":
         assert len(shapes) == 307, "as many as the released checkpoint has"
