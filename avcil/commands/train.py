@@ -181,7 +181,7 @@ def train(
     avcil train --set losses.kd=0.3,1,3 --seeds 0-4 --dry-run   # 15 runs
     avcil train --method my_method.py:Mine # a method of your own
     avcil train --show-config              # print every setting, train nothing
-    avcil train --continue runs/demo/... --cache new.zarr   # classes that arrive later
+    avcil train --continue RUN --cache new.zarr   # classes that arrive later
     ```
     """
     paths = [find_cache(each, data, dataset) for each in cache or (None,)]
