@@ -14,18 +14,16 @@ import multiprocessing
 import multiprocessing.connection
 import pickle
 import signal
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from types import ModuleType
 from typing import Any, NamedTuple, Self
 
-from avcil.runtime.stopping import ask_to_stop, end_with_parent, interrupts_blocked
+from avcil.runtime.children import end_with_parent, interrupts_blocked, main_module_hidden
+from avcil.runtime.stopping import ask_to_stop
 
 Send = Callable[[Any], None]
 """Sends a message to the parent."""
@@ -255,21 +253,6 @@ class Pool:
         running.process.join()
         running.pipe.close()
         return _how_it_died(running.process.exitcode or 0)
-
-
-@contextmanager
-def main_module_hidden() -> Iterator[None]:
-    """Start processes that do not import the caller's main module.
-
-    Otherwise each would run a script from its beginning that calls a function of `avcil` outside of
-    `if __name__ == "__main__"`, and all would start processes in turn.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _how_it_died(code: int) -> str:

@@ -29,8 +29,8 @@ from avcil.extract.demo import looks, sounds
 from avcil.extract.demo.looks import Actor, Look
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.demo.sounds import SAMPLE_RATE, Sound
+from avcil.runtime.children import main_module_hidden
 from avcil.runtime.machine import cores
-from avcil.runtime.pool import main_module_hidden
 from avcil.runtime.progress import track
 
 VERSION = 3
