@@ -13,9 +13,12 @@ import typer
 
 from avcil import __version__
 from avcil.commands import cache
+from avcil.commands.check import check
 from avcil.commands.datasets import datasets
 from avcil.commands.demo import demo
 from avcil.commands.extract import extract
+from avcil.commands.list import list_names
+from avcil.commands.predict import predict
 from avcil.commands.report import report
 from avcil.commands.train import train
 from avcil.errors import AvcilError
@@ -31,8 +34,11 @@ app = typer.Typer(
 app.command("extract")(extract)
 app.command("train")(train)
 app.command("report")(report)
+app.command("predict")(predict)
 app.add_typer(cache.app, name="cache")
 app.command("datasets")(datasets)
+app.command("list")(list_names)
+app.command("check")(check)
 app.command("demo")(demo)
 
 

@@ -38,15 +38,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avcil.commands.extract import default_workers
+from avcil.api.extraction import default_workers
 from avcil.extract.datasets import Clip, Dataset
 from avcil.extract.decode.media import Sampling, decode
 from avcil.extract.demo.mp4 import write_mp4
+from avcil.extract.encode import threads_beside
 from avcil.extract.encoders import tiny
 from avcil.extract.encoders.towers import AudioTower, TowerEncoder, Towers, VisionTower, reflected
 from avcil.extract.pipeline import extract
 from avcil.extract.plan import Settings
-from avcil.extract.worker import threads_beside
 from benchmarks.decode import show_decoding
 
 FILES = 8

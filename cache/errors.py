@@ -5,6 +5,7 @@ CacheError(AvcilError)
 ├── SchemaMismatch(ValueError)          another format version, or not a cache
 ├── FingerprintMismatch(ValueError)     made with another encoder or settings
 ├── ManifestMismatch(ValueError)        made for another list of clips
+├── CannotJoin(ValueError)              caches that share classes or clips, or differ in encoder
 ├── CacheIncomplete(ValueError)         some shards are not extracted yet
 ├── CacheBusy(BlockingIOError)          another process is writing it
 ├── CacheUnreadable(OSError)            no permission, or the file system gives an error
@@ -40,6 +41,10 @@ class FingerprintMismatch(CacheError, ValueError):
 
 class ManifestMismatch(CacheError, ValueError):
     """The cache was made for another list of clips."""
+
+
+class CannotJoin(CacheError, ValueError):
+    """Caches cannot be read as one: they share classes or clips, or their encoders differ."""
 
 
 class CacheIncomplete(CacheError, ValueError):

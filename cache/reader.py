@@ -5,7 +5,7 @@ Shapes: N clips of the data set; B requested clips.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,22 +45,35 @@ class ArrayReader(Protocol):
 class FeatureStore:
     """The tokens of a data set, read-only. Safe to use from several threads and processes."""
 
-    def __init__(self, files: Files, header: Header, manifest: Manifest, rows: Rows) -> None:
-        self._files = files
-        self.where: str = files.where
-        """The path or URL of the cache."""
-        self._readers = {
-            modality: tuple(
-                _reader(files, header, spec, rows.crc32c, self.describe) for spec in specs
-            )
-            for modality, specs in header.arrays.items()
-        }
+    def __init__(
+        self,
+        header: Header,
+        manifest: Manifest,
+        rows: Rows,
+        readers: Mapping[Modality, Sequence[ArrayReader]],
+        paths: Sequence[str],
+        reopen: Callable[..., FeatureStore],
+    ) -> None:
+        """Keep what was read; see `open`, and `avcil.cache.join.join_stores` for several caches.
+
+        Args:
+            header: of the cache.
+            manifest: its clips.
+            rows: the records of all shards.
+            readers: by modality, for each of its arrays.
+            paths: path or URL of the cache, or of each of several.
+            reopen: opens the same store in another process, from `paths`.
+        """
+        self.paths = tuple(paths)
+        self.where = " and ".join(paths)
+        """The path or URL of the cache, for messages."""
+        self._readers, self._reopen = readers, reopen
         self.header = header
         self.manifest = manifest
         self.encoding: Encoding = header.encoding
         self.status: NDArray[np.uint8] = rows.status  # [N] of avcil.cache.format.layout.Status
         self.lengths: dict[Modality, NDArray[np.int64]] = rows.lengths  # [N] each
-        self._error = rows.error
+        self.error = rows.error  # [N, 2] each: see avcil.cache.format.layout.Record
         self.failures: dict[str, str] = rows.failures
         """Reasons why clips have no tokens, by clip id."""
         self.notes: dict[str, str] = rows.notes
@@ -91,11 +104,25 @@ class FeatureStore:
                 f"{files.where} is not finished: {header.shards - len(left)} of {header.shards} "
                 "shards are written; run `avcil extract` again to resume"
             )
-        return cls(files, header, manifest, rows)
+        return cls.of(files, header, manifest, rows)
 
-    def __reduce__(self) -> tuple[Callable[[str], FeatureStore], tuple[str]]:
+    @classmethod
+    def of(cls, files: Files, header: Header, manifest: Manifest, rows: Rows) -> FeatureStore:
+        """Return the store of a cache whose metadata were read."""
+
+        def describe(row: int) -> str:
+            return store.describe(row)
+
+        readers = {
+            modality: [_reader(files, header, spec, rows.crc32c, describe) for spec in specs]
+            for modality, specs in header.arrays.items()
+        }
+        store = cls(header, manifest, rows, readers, [files.where], _open_partly)
+        return store
+
+    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str, ...]]:
         """Reopen the cache in the process that unpickles this, such as a worker of a DataLoader."""
-        return _open_partly, (self.where,)
+        return self._reopen, self.paths
 
     def __len__(self) -> int:
         """Return N, the number of clips, with or without tokens."""
@@ -166,7 +193,7 @@ class FeatureStore:
         """Return the relative rounding error by modality: |stored - true| / |true|."""
         return {
             modality: float(np.sqrt(sums[0] / sums[1])) if sums[1] else 0.0
-            for modality, sums in ((name, each.sum(axis=0)) for name, each in self._error.items())
+            for modality, sums in ((name, each.sum(axis=0)) for name, each in self.error.items())
         }
 
     def describe(self, row: int) -> str:

@@ -80,7 +80,7 @@ def verify(path: Path | str) -> Report:
     manifest = read_manifest(files, header)
     report = Report(header=header)
     rows, records = _records(files, report)
-    store = FeatureStore(files, header, manifest, rows)
+    store = FeatureStore.of(files, header, manifest, rows)
     report.unfinished = sorted(
         set(unfinished_shards(header, rows)) - {damage.shard for damage in report.damages}
     )

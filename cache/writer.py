@@ -229,7 +229,7 @@ class CacheWriter:
         if not kept:
             return
         rows, first = self._rows, self._header.rows(builder.shard).start
-        store = FeatureStore(self._files, self._header, self._manifest, rows)
+        store = FeatureStore.of(self._files, self._header, self._manifest, rows)
         for row in kept:
             clip = self._manifest.ids[row]
             if rows.status[row] == Status.FAILED:

@@ -9,7 +9,7 @@ from avcil.cache.schema import Storage
 from avcil.cache.storage.base import is_url
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.decode.media import Sampling, Silent
-from avcil.extract.encoders import is_named
+from avcil.extract.encoders import absolute
 from avcil.extract.encoders.base import Encoder, Precision
 
 
@@ -87,14 +87,9 @@ class Plan:
     def absolute(self) -> Plan:
         """Return the same plan with absolute paths, for processes in other working directories."""
         clips = [replace(clip, path=clip.path.absolute()) for clip in self.dataset.clips]
-        name = Path(self.encoder.name)
-        is_path = not is_named(self.encoder.name) and name.exists()
         return replace(
             self,
             dataset=replace(self.dataset, clips=tuple(clips)),
-            encoder=EncoderChoice(
-                str(name.absolute()) if is_path else self.encoder.name,
-                self.encoder.kept.absolute(),
-            ),
+            encoder=EncoderChoice(absolute(self.encoder.name), self.encoder.kept.absolute()),
             path=self.path if is_url(self.path) else Path(self.path).absolute(),
         )

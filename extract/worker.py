@@ -5,23 +5,18 @@ A worker does not know about other shards and workers.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
-
-import numpy as np
 
 from avcil.cache.schema import Failure, Tokens
 from avcil.cache.writer import CacheWriter
 from avcil.extract.datasets.base import Dataset
 from avcil.extract.decode.decoders import Decoded, Decoders, decoding_bytes
-from avcil.extract.encoders.base import Encoder, Media, StreamingEncoder
+from avcil.extract.encode import encode_clips, threads_beside
+from avcil.extract.encoders.base import Encoder
 from avcil.extract.events import Encoded, Failed, Finished, Ready, Shard, ShardEvent
 from avcil.extract.plan import Plan, Settings
-from avcil.runtime.machine import cores
 
 
 class Worker:
@@ -103,52 +98,12 @@ class Worker:
         Batches hold clips of one shard only, so that a run resumed after a kill forms the same
         batches.
         """
-        waiting = enumerate(islice(decoded, len(rows)))
-        ahead: deque[tuple[int, Media]] = deque()
-        under_way: deque[tuple[int, str]] = deque()  # place, note
-        failed: list[Failed] = []
-
-        def fail(place: int, failure: Failure) -> Failed:
-            results[place] = failure
-            return Failed(shard, self._ids[rows[place]], failure.reason)
-
-        def fetch() -> Iterator[Failed]:
-            """Take clips up to the first that can be encoded."""
-            while not ahead and (item := next(waiting, None)):
-                place, media = item
-                if isinstance(media, Failure):
-                    yield fail(place, media)
-                else:
-                    ahead.append((place, media))
-
-        def readable() -> Iterator[Media]:
-            while True:
-                failed.extend(fetch())
-                if not ahead:
-                    return
-                place, media = ahead.popleft()
-                under_way.append((place, media.note))
-                yield media
-
-        clips, encoder = readable(), self._encoder
-        stream = (
-            encoder.stream(clips)
-            if isinstance(encoder, StreamingEncoder)
-            else (tokens for clip in clips for tokens in encoder.encode([clip]))
-        )
-        while True:
-            yield from fetch()  # here, so that failures are reported before a clip is encoded
-            tokens = next(stream, None)
-            yield from failed
-            failed.clear()
-            if tokens is None:
-                return
-            place, note = under_way.popleft()
-            if np.isfinite(tokens.visual).all() and np.isfinite(tokens.audio).all():
-                results[place] = replace(tokens, note=note)
-                yield Encoded(shard)
+        for place, result in encode_clips(islice(decoded, len(rows)), self._encoder):
+            results[place] = result
+            if isinstance(result, Failure):
+                yield Failed(shard, self._ids[rows[place]], result.reason)
             else:
-                yield fail(place, Failure("the encoder gives numbers that are not finite"))
+                yield Encoded(shard)
 
     def close(self) -> None:
         """End the decoding processes."""
@@ -186,20 +141,3 @@ class JoinedWorker:
             if self._plan.settings.retry_failed:
                 self._writer.retry_failed()
         yield from self._worker.encode(shards, self._writer)
-
-
-@contextmanager
-def threads_beside(workers: int) -> Iterator[None]:
-    """Give the encoder the cores that decoding leaves.
-
-    More threads than free cores wait for each other: with 2 threads on 2 busy cores the demo took
-    181 s, with 1 it took 15 s.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, cores() - workers)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -7,6 +7,7 @@ TrainError(AvcilError)
 ├── RunBusy(BlockingIOError)          another process trains it
 ├── RunLost(RuntimeError)             its process died
 ├── RunDamaged(ValueError)            a run folder that cannot be read
+├── NoModel(ValueError)               a run without what prediction needs
 ├── RunUnwritable(OSError)            a run folder that cannot be written
 ├── RunsFailed(RuntimeError)          some of several runs, for reasons that were told
 └── NoRuns(FileNotFoundError)         nothing to report
@@ -41,6 +42,10 @@ class RunLost(TrainError, RuntimeError):
 
 class RunDamaged(TrainError, ValueError):
     """A run folder is incomplete, damaged or of another version."""
+
+
+class NoModel(TrainError, ValueError):
+    """A run folder does not keep what prediction needs."""
 
 
 class RunUnwritable(TrainError, OSError):

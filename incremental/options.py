@@ -41,6 +41,19 @@ def build_options(kind: type[T], values: Mapping[str, object], where: str) -> T:
     return kind(**{key: _widen(value, hints[key]) for key, value in values.items()})
 
 
+def refuse_reserved(kind: type, where: str) -> None:
+    """Refuse settings of a plug-in that have a name which configurations give another meaning.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    for each in fields(kind):
+        if each.name in ("name", "source"):
+            raise ConfigError(
+                f"{where} has a setting {each.name!r}, a name that configurations use: rename it"
+            )
+
+
 def later(before: object) -> Mapping[str, object]:
     """Return the metadata of a dataclass field that version 0.1.0 did not have.
 

@@ -6,61 +6,27 @@ import runpy
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from avcil.cache.reader import FeatureStore
-from avcil.cache.schema import Clips, Encoding, Manifest, Split, Tokens
+from avcil.cache.schema import Manifest, Split, Tokens
 from avcil.cache.writer import CacheWriter
+from avcil.incremental.contract.toy import (
+    CLASSES,
+    COUNTS,
+    TOY,
+    PoisonedStore,
+    toy_manifest,
+    toy_tokens,
+    write_toy_cache,
+)
 
 # Before torch is imported, here and in the processes that tests start: on small matrices a second
-# thread mostly waits for the first, which doubled the CPU time of the tests.
+# thread mostly waits for the first, and on a busy machine it makes products slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-TOY = Encoding(
-    encoder="toy",
-    fingerprint="f" * 16,
-    random_weights=True,
-    visual_tokens=4,
-    visual_width=12,
-    audio_tokens=5,
-    audio_width=8,
-    visual_rate_hz=2.0,
-    audio_rate_hz=2.5,
-    seconds=2.0,
-)
-CLASSES = ("bell", "cello", "dog", "engine", "flute", "goat")
-COUNTS: dict[Split, int] = {"train": 12, "val": 4, "test": 5}
-
-
-def toy_manifest(dataset: str = "toy") -> Manifest:
-    clips = [
-        (split, label, f"{name}-{split}-{number}")
-        for split, count in COUNTS.items()
-        for label, name in enumerate(CLASSES)
-        for number in range(count)
-    ]
-    return Manifest.of(dataset, CLASSES, clips)
-
-
-def toy_tokens(label: int, rng: np.random.Generator) -> Tokens:
-    """Tokens whose class shows in both modalities, below noise."""
-    prototypes = np.random.default_rng(label)
-    visual = prototypes.normal(size=12) + 0.8 * rng.normal(size=(4, 12))
-    audio = prototypes.normal(size=8) + 0.8 * rng.normal(size=(5, 8))
-    return Tokens(visual, audio)
-
-
-def write_toy_cache(path: Path, manifest: Manifest | None = None) -> Path:
-    manifest, rng = manifest or toy_manifest(), np.random.default_rng(0)
-    with CacheWriter.open(path, manifest, TOY) as writer:
-        for shard in writer.pending():
-            clips = [toy_tokens(int(manifest.labels[row]), rng) for row in writer.rows(shard)]
-            writer.commit(shard, clips)
-    return path
 
 
 def leaking_manifest() -> Manifest:
@@ -105,24 +71,6 @@ def ragged_store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
             ]
             writer.commit(shard, cut)
     return FeatureStore.open(path)
-
-
-class PoisonedStore:
-    """A store in which some clips are NaN, which no cache on disk can hold."""
-
-    def __init__(self, store: FeatureStore, ids: Iterable[str]) -> None:
-        self.store = store
-        bad = set(ids)
-        self.bad = np.array([clip in bad for clip in store.manifest.ids])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store, name)
-
-    def load(self, rows: NDArray[np.int64], *, out: Clips | None = None) -> Clips:
-        clips = self.store.load(rows, out=out)
-        clips.visual[self.bad[rows]] = np.nan
-        clips.audio[self.bad[rows]] = np.nan
-        return clips
 
 
 @pytest.fixture(scope="session")

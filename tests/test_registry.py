@@ -108,7 +108,7 @@ def test_an_unknown_name_lists_all_names_and_the_packages_of_plug_ins(
     with pytest.raises(
         AvcilError,
         match=r"^unknown shape 'circle'; choose one of square, path, mine \(from my-shapes\), "
-        "or give package.module:Name$",
+        r"or give package\.module:Name or my_file\.py:Name$",
     ):
         shapes["circle"]
 

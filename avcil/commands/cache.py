@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
+from avcil.api.caches import chosen_storage, find_cache, new_cache
 from avcil.benchmarks.cards import cards
-from avcil.commands.options import COMPRESSION, DATA, NUMBERS, chosen_storage, find_cache, new_cache
+from avcil.commands.options import COMPRESSION, DATA, NUMBERS
+from avcil.runtime.stopping import interrupts_raise
 
 if TYPE_CHECKING:
     from avcil.cache.reader import FeatureStore
@@ -132,7 +134,8 @@ def verify(
     from avcil.cache.verify import verify as check
 
     path = find_cache(cache, data, dataset)
-    report = verify_and_repair(path) if repair else check(path)
+    with interrupts_raise():
+        report = verify_and_repair(path) if repair else check(path)
     for line in _damage_lines(report.damages):
         typer.echo(printable(line))
     typer.echo(_verdict(report, repair))
@@ -224,7 +227,8 @@ def import_(
     assert origin == "avcil"
     path = new_cache(cache, data, dataset)
     storage = chosen_storage(path, numbers, compression)
-    done = import_avcil(folder, dataset, path, splits=splits, storage=storage)
+    with interrupts_raise():
+        done = import_avcil(folder, dataset, path, splits=splits, storage=storage)
     kept = f", {done.kept} of {done.shards} shards kept" if done.kept else ""
     typer.echo(f"{done.clips - len(done.failures)} of {done.clips} clips in {path}{kept}")
     for clip, reason in done.failures.items():
@@ -263,7 +267,8 @@ def export(
 
     target = to or _target(output)
     store = FeatureStore.open(find_cache(cache, data, dataset))
-    rows = write(store, output, target, split=split)
+    with interrupts_raise():
+        rows = write(store, output, target, split=split)
     typer.echo(f"{len(rows)} clips in {output}")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avcil.commands.options import DATA, cache_path
+from avcil.api.caches import cache_path
+from avcil.commands.options import DATA
 
 if TYPE_CHECKING:
     from avcil.extract.datasets import Dataset

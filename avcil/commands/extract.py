@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from avcil.benchmarks.cards import cards
-from avcil.commands.options import (
-    COMPRESSION,
-    DATA,
-    ENGINE,
-    GPUS,
-    NUMBERS,
-    chosen_storage,
-    new_cache,
-)
+from avcil.commands.options import COMPRESSION, DATA, ENGINE, GPUS, NUMBERS
 from avcil.extract.encoders import ENCODERS, RELEASES
-from avcil.runtime.machine import cores
-from avcil.runtime.progress import log
-from avcil.runtime.stopping import no_interrupt_lost
 
 if TYPE_CHECKING:
-    import torch
-
     from avcil.extract.pipeline import Summary
 
 SOME_CLIPS_FAILED = 3
@@ -33,7 +19,11 @@ TRIAL = 4
 
 # Defaults that depend on the data set are given in the help text.
 DATASET = Annotated[
-    str, typer.Option(help=f"{', '.join(cards())}; folder or csv for your own clips.")
+    str,
+    typer.Option(
+        help=f"{', '.join(cards())}; folder or csv for your own clips; or `my_data.py:function` or "
+        "`package.module:function`."
+    ),
 ]
 VIDEOS = Annotated[
     Path | None,
@@ -57,7 +47,7 @@ ENCODER = Annotated[
     str | None,
     typer.Option(
         help=f"{', '.join([*RELEASES, *ENCODERS])}; a release's folder or Hugging Face id; or "
-        "`package.module:Name`.  [default: sam-audio; demo: tiny]",
+        "`my_encoder.py:Name` or `package.module:Name`.  [default: sam-audio; demo: tiny]",
         show_default=False,
     ),
 ]
@@ -162,63 +152,38 @@ def extract(
     avcil extract --dataset folder --videos my-clips --encoder tiny --seconds 5
     ```
     """
-    from avcil.cache.sources import shared_videos
-    from avcil.extract.datasets import Where, describe
+    from avcil.api.extraction import extract
     from avcil.extract.datasets.names import split_names as read_split_names
-    from avcil.extract.encoders import check_encoder
-    from avcil.extract.plan import EncoderChoice, Plan, Settings
 
-    known = describe(dataset)
-    choice = EncoderChoice(encoder or known.encoder, data / "encoders")
-    if engine == "local":  # on Ray, the folder may exist on the workers only
-        check_encoder(choice.name)  # before PyTorch is imported and the demo's clips are rendered
-    from avcil.extract.devices import check_engine, is_alone, several
-    from avcil.extract.pipeline import coordinate, extract
-    from avcil.runtime.device import choose_device
-
-    torch_device = choose_device(device)
-    check_engine(engine, gpus, device, limit)
-    settings = Settings(
-        seconds=seconds or known.seconds,
-        visual_rate_hz=rate or known.visual_rate_hz,
+    summary = extract(
+        dataset,
+        videos=videos,
+        splits=splits,
+        encoder=encoder,
+        cache=cache,
+        data=data,
+        device=device,
         precision=precision,
-        workers=workers or default_workers(torch_device),
+        rate=rate,
+        seconds=seconds,
+        workers=workers,
         max_failures=_share(max_failures),
         retry_failed=retry_failed,
+        gpus=gpus,
+        engine=engine,
         silent=silent,
-        patience_s=patience,
+        patience=patience,
         limit=limit,
+        numbers=numbers,
+        compression=compression,
+        split_names=read_split_names(split_names or ""),
     )
-    # Before the encoder, so that a missing folder is not reported after hours of download.
-    clips = known.load(
-        Where(
-            data=data, videos=videos, splits=splits, split_names=read_split_names(split_names or "")
-        )
-    )
-    if shared := shared_videos(clips.manifest()):
-        log(f"{shared}; avcil report also gives the accuracy without them")
-    path = new_cache(cache, data, clips.name)
-    settings = replace(settings, storage=chosen_storage(path, numbers, compression))
-    if is_alone(engine, gpus):
-        with no_interrupt_lost():
-            model = choice.load(str(torch_device))
-        summary = extract(clips, model, path, settings)
-    else:
-        plan = Plan(dataset=clips, encoder=choice, path=path, settings=settings)
-        with several(plan, engine, gpus, workers=workers) as devices:
-            summary = coordinate(devices, clips, path, settings)
     _show(summary)
     if summary.is_trial:
         _forecast(summary)
         raise typer.Exit(TRIAL)
     if summary.failures:
         raise typer.Exit(SOME_CLIPS_FAILED)
-
-
-def default_workers(device: torch.device) -> int:
-    """Return how many processes decode: all cores but one, or half of them if the CPU encodes."""
-    granted = cores()
-    return max(1, granted - 1 if device.type == "cuda" else granted // 2)
 
 
 def _share(text: str) -> float:

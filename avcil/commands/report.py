@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,8 @@ from avcil.incremental.report.tables import TABLES
 
 FIGURES = (
     "accuracy", "forgetting", "validation", "old-new", "tasks", "matrices", "time", "memory",
-    "sweep", "losses", "epochs", "confusion", "classes", "attention",
+    "sweep", "losses", "epochs", "confusion", "classes", "features",
+    "attention",
 )  # fmt: skip
 """As in `avcil.incremental.report.figures.write`."""
 Format = Literal["table", "markdown", "latex", "csv", "runs", "json", "html"]
@@ -93,8 +95,8 @@ def report(
     avcil report --check published --tolerance 2   # status 1 if a target fails
     ```
     """
-    from avcil.incremental.report.figures.write import FigureFiles, choose_figures
-    from avcil.incremental.report.make import check_report, make_report
+    from avcil.api.reporting import report
+    from avcil.incremental.report.make import check_report, terminal_width
 
     _refuse_without_figures(figures, only, figure_format, figure_size)
     roots = folders or [runs]
@@ -103,12 +105,20 @@ def report(
         if not check_report(roots, check, tolerance):
             raise typer.Exit(1)
         return
-    files = None
-    if figures is not None:
-        files = FigureFiles(
-            folder=figures, suffix=figure_format, only=choose_figures(only), size=figure_size
-        )
-    make_report(roots, form, output, tables.split(","), files, videos)
+    text = report(
+        roots,
+        format=form,
+        output=output,
+        tables=tables.split(","),
+        figures=figures,
+        only=None if only is None else only.split(","),
+        figure_format=figure_format,
+        figure_size=figure_size,
+        videos=videos,
+        columns=None if output else terminal_width(),
+    )
+    if output is None:
+        sys.stdout.write(text)
 
 
 def _refuse_without_figures(

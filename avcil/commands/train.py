@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from avcil.commands.options import DATA, RUNS, find_cache
+from avcil.api.caches import find_cache, open_caches
+from avcil.commands.options import DATA, RUNS
 from avcil.incremental.heads import HEADS
 from avcil.incremental.methods import METHODS
 from avcil.runtime.cluster import Engine
-from avcil.runtime.stopping import no_interrupt_lost
 
 Select = Literal["best", "last"]
 
@@ -23,8 +23,12 @@ def train(
         str | None, typer.Option(help="Data set; optional if there is only one cache in --data.")
     ] = None,
     cache: Annotated[
-        str | None,
-        typer.Option(help="Cache, a folder or URL.  [default: DATA/DATASET/features.zarr]"),
+        list[str] | None,
+        typer.Option(
+            help="Cache, a folder or URL. If repeated, the classes of the second are learned after "
+            "those of the first.  [default: DATA/DATASET/features.zarr]",
+            show_default=False,
+        ),
     ] = None,
     data: DATA = Path("data"),
     runs: RUNS = Path("runs"),
@@ -32,7 +36,7 @@ def train(
         str | None,
         typer.Option(
             help=f"Methods, separated by commas: all, {', '.join(METHODS)}; or "
-            "package.module:Class.  [default: guided]",
+            "my_method.py:Class or package.module:Class.  [default: guided]",
             show_default=False,
         ),
     ] = None,
@@ -43,8 +47,8 @@ def train(
     head: Annotated[
         str | None,
         typer.Option(
-            help=f"Head to train: {', '.join(HEADS)}; or package.module:Class.  "
-            "[default: that of the method, or else of the recipe]",
+            help=f"Head to train: {', '.join(HEADS)}; or my_head.py:Class or "
+            "package.module:Class.  [default: that of the method, or else of the recipe]",
             show_default=False,
         ),
     ] = None,
@@ -52,11 +56,17 @@ def train(
         str, typer.Option(help="Tokens to use: `av` (both), `audio` or `visual`.")
     ] = "av",
     recipe: Annotated[
-        str, typer.Option(help="Optimizer, epochs and loss weights: `fast`, `paper` or `avcil`.")
+        str,
+        typer.Option(
+            help="Optimizer, epochs and loss weights: `fast`, `paper` or `avcil`; or a file .toml."
+        ),
     ] = "fast",
     tasks: Annotated[
-        int | None,
-        typer.Option(help="Number of tasks.  [default: of the benchmark]", show_default=False),
+        str | None,
+        typer.Option(
+            help="Number of tasks, or several as 2,5,10.  [default: of the benchmark]",
+            show_default=False,
+        ),
     ] = None,
     first_task: Annotated[
         int | None,
@@ -72,14 +82,14 @@ def train(
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Total number of exemplars; several values, separated by commas, make several "
-            "runs.  [default: of the benchmark]",
+            help="Total number of exemplars, or several numbers.  [default: of the benchmark]",
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2 or 0-4.")] = "0",
     order_seed: Annotated[
-        int | None, typer.Option(help="Shuffle the order of classes with this seed.")
+        str | None,
+        typer.Option(help="Shuffle the order of classes with this seed, or with several as 0-4."),
     ] = None,
     class_order: Annotated[
         Path | None, typer.Option(help="File with the order of classes, one class name per line.")
@@ -102,7 +112,8 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Any setting by the name that --show-config prints; can be repeated.",
+            help="Any setting by the name that --show-config prints; can be repeated. "
+            "NAME=A,B makes a run of each value; a value that is a list stands in brackets.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
@@ -121,6 +132,33 @@ def train(
             help="Where to run: `local`, this machine; `ray`, a Ray cluster (extra `ray`)."
         ),
     ] = "local",
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Train again what is finished; its results are deleted."),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="List the runs and how long they take; train nothing."),
+    ] = False,
+    finished: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue",
+            metavar="RUN",
+            help="Learn the classes of --cache after those of a finished run, with its settings, "
+            "in --tasks tasks (default 1).",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--no-keep",
+            help="Keep in each run what --continue needs of its clips: exemplars, validation and "
+            "test clips.  [default: up to 20 MB]",
+            show_default=False,
+        ),
+    ] = None,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Print the resolved settings and train nothing.")
     ] = False,
@@ -140,71 +178,129 @@ def train(
     avcil train --modality audio           # audio tokens only
     avcil train --set losses.feature=0     # without feature distillation
     avcil train --table 1 --dataset ave    # every run of the paper's Table 1
-    avcil train --memory 170,340,680       # three memory sizes
+    avcil train --set losses.kd=0.3,1,3 --seeds 0-4 --dry-run   # 15 runs
+    avcil train --method my_method.py:Mine # a method of your own
     avcil train --show-config              # print every setting, train nothing
+    avcil train --continue runs/demo/... --cache new.zarr   # classes that arrive later
     ```
     """
-    with no_interrupt_lost():
-        from avcil.cache.reader import FeatureStore
+    paths = [find_cache(each, data, dataset) for each in cache or (None,)]
+    if finished is not None:
+        _refuse_beside_continue(
+            {
+                "--method": method is not None,
+                "--table": table is not None,
+                "--head": head is not None,
+                "--modality": modality != "av",
+                "--recipe": recipe != "fast",
+                "--first-task": first_task is not None,
+                "--epochs": epochs is not None,
+                "--few-shot": few_shot is not None,
+                "--memory": memory is not None,
+                "--seeds": seeds != "0",
+                "--order-seed": order_seed is not None,
+                "--class-order": class_order is not None,
+                "--classes": classes is not None,
+                "--select": select != "best",
+                "--set": bool(settings),
+                "--parallel": parallel is not None,
+                "--engine": engine != "local",
+                "--force": force,
+                "--dry-run": dry_run,
+                "--show-config": show_config,
+            }
+        )
+        from avcil.api.training import continue_training
 
-        store = FeatureStore.open(find_cache(cache, data, dataset))  # before PyTorch takes seconds
-        from avcil.incremental.config.resolve import Request
-        from avcil.incremental.config.sweep import plan
-        from avcil.incremental.launch.schedule import read_settings, resolve_all
-        from avcil.incremental.launch.schedule import train as train_all
+        more = _count("--tasks", tasks or "1")
+        run = continue_training(finished, paths, tasks=more, runs=runs, device=device, keep=keep)
+        typer.echo(run.folder)
+        return
+    store = open_caches(paths)  # before PyTorch takes seconds
+    from avcil.api.training import configure, train_configured
+    from avcil.incremental.config.resolve import Request
+    from avcil.incremental.config.sweep import read_numbers, read_settings
 
     named: dict[str, object] = {
-        "tasks": tasks,
         "first_task": first_task,
         "epochs": epochs,
         "few_shot": few_shot,
-        "order_seed": order_seed,
         "class_order": _read_names(class_order),
         "classes": _read_names(classes),
         "select": None if select == "best" else select,
     }
-    chosen = {name: value for name, value in named.items() if value is not None}
-    _check_names([pair.partition("=")[0].strip() for pair in settings or []], chosen)
-    chosen |= read_settings(settings or [])
-    requests = plan(
-        Request(head=head, modality=modality, recipe=recipe, settings=chosen),
-        methods=method,
+    numbers = {"tasks": tasks, "order_seed": order_seed, "memory": memory}
+    values: dict[str, list[object]] = {
+        name: [value] for name, value in named.items() if value is not None
+    }
+    for name, text in numbers.items():
+        if text is not None:
+            values[name] = [*read_numbers(f"--{name.replace('_', '-')}", text)]
+    own = read_settings(settings or [])
+    _check_names(own, values)
+    values |= own
+    configs = configure(
+        store,
+        Request(head=head, modality=modality, recipe=recipe),
+        method=method,
         table=table,
-        memories=_numbers("--memory", memory) if memory else (),
-        seeds=_numbers("--seeds", seeds),
+        sweeps=values,
+        seeds=read_numbers("--seeds", seeds),
     )
-    configs = resolve_all(store, requests)
+    if dry_run:
+        from avcil.incremental.launch.forecast import forecast
+
+        for line in forecast(store, configs, runs, device, parallel):
+            typer.echo(line)
+        return
     if show_config:
         for config in configs:
             if len(configs) > 1:
                 typer.echo(f"# {config.run_name}")
             _show(config.plain())
         return
-    for folder in train_all(store, configs, runs, device, parallel=parallel, engine=engine):
-        typer.echo(folder)
+    trained = train_configured(
+        store,
+        configs,
+        runs,
+        device=device,
+        parallel=parallel,
+        engine=engine,
+        force=force,
+        keep=keep,
+    )
+    for run in trained:
+        typer.echo(run.folder)
 
 
-def _check_names(names: Sequence[str], options: Collection[str]) -> None:
-    """Refuse a setting that `--set` gives twice, and log options that it overrides."""
+def _count(option: str, text: str) -> int:
+    from avcil.incremental.errors import ConfigError
+
+    if not text.isdecimal():
+        raise ConfigError(f"{option} takes one number with --continue, not {text!r}")
+    return int(text)
+
+
+def _refuse_beside_continue(given: Mapping[str, bool]) -> None:
+    """Refuse options that a continued run takes from the finished one."""
+    ignored = [name for name, there in given.items() if there]
+    if ignored:
+        raise typer.BadParameter(
+            f"the settings are those of the finished run: leave {', '.join(ignored)} out",
+            param_hint="--continue",
+        )
+
+
+def _check_names(names: Iterable[str], options: Collection[str]) -> None:
+    """Log options that `--set` overrides; refuse a memory that is given twice."""
     from avcil.incremental.errors import ConfigError
     from avcil.runtime.progress import log
 
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{name} is set more than once: give it once")
-        if name in options:
+    for name in options:
+        if name in names:
+            if name == "memory":
+                raise ConfigError("give the memory with --memory or with --set, not both")
             log(f"--set {name} overrides --{name.replace('_', '-')}")
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    from avcil.incremental.errors import ConfigError
-
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(
-            f"{option} takes whole numbers separated by commas, such as 0,1,2, not {text!r}"
-        ) from error
 
 
 def _read_names(path: Path | None) -> tuple[str, ...] | None:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 from avcil.errors import AvcilError
@@ -53,8 +54,15 @@ def joined() -> Iterator[None]:
 
 
 def settings_from_environment() -> dict[str, str]:
-    """Return the settings of this program that workers on other machines must have, too."""
-    return {name: value for name, value in os.environ.items() if name.startswith("AVCIL_")}
+    """Return the settings of this program that workers on other machines must have, too.
+
+    They look for plug-ins where this process does: in its folder and along its PYTHONPATH.
+    """
+    settings = {name: value for name, value in os.environ.items() if name.startswith("AVCIL_")}
+    folders = [os.environ.get(name, "") for name in ("AVCIL_PLUGIN_PATH", "PYTHONPATH")]
+    return settings | {
+        "AVCIL_PLUGIN_PATH": os.pathsep.join([str(Path.cwd()), *filter(None, folders)])
+    }
 
 
 def _check_address(address: str) -> None:

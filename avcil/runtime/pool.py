@@ -14,12 +14,15 @@ import multiprocessing
 import multiprocessing.connection
 import pickle
 import signal
+import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 from avcil.runtime.stopping import ask_to_stop, end_with_parent, interrupts_blocked
@@ -168,7 +171,8 @@ class Pool:
         ours, theirs = _CONTEXT.Pipe()
         arguments = (theirs, self._setup, self._arguments[worker], self._send, self._grace_s)
         process = _CONTEXT.Process(target=_serve, args=arguments, daemon=self._daemon)
-        with interrupts_blocked():  # Ctrl-C reaches every process of a terminal: the parent decides
+        # Ctrl-C reaches every process of a terminal: the parent decides
+        with interrupts_blocked(), main_module_hidden():
             process.start()
         theirs.close()  # or the pipe would stay open when the process has ended
         self._running[worker] = _Process(process, ours)
@@ -251,6 +255,21 @@ class Pool:
         running.process.join()
         running.pipe.close()
         return _how_it_died(running.process.exitcode or 0)
+
+
+@contextmanager
+def main_module_hidden() -> Iterator[None]:
+    """Start processes that do not import the caller's main module.
+
+    Otherwise each would run a script from its beginning that calls a function of `avcil` outside of
+    `if __name__ == "__main__"`, and all would start processes in turn.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _how_it_died(code: int) -> str:

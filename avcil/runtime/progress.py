@@ -6,11 +6,13 @@ when the first bar or message is shown.
 
 from __future__ import annotations
 
+import builtins
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -153,6 +155,15 @@ def _duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
 
 
+def redraws() -> bool:
+    """Return whether a bar can be redrawn in place: on a terminal, or in a notebook."""
+    if sys.stderr.isatty():
+        return True
+    # IPython sets this name. Without ipywidgets, rich warns and shows the bar only at its end.
+    in_notebook = hasattr(builtins, "get_ipython") and console().is_jupyter
+    return in_notebook and find_spec("ipywidgets") is not None
+
+
 @contextmanager
 def track(label: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
     """Show the progress of a job.
@@ -163,7 +174,7 @@ def track(label: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         unit: name of what the rate counts: units, or the `items` passed to `advance`.
         done: number of units that an earlier process finished.
     """
-    make = _LiveBar if sys.stderr.isatty() else _LineBar
+    make = _LiveBar if redraws() else _LineBar
     bar = make(label, _Meter(total, unit, done))
     try:
         yield bar

@@ -45,28 +45,32 @@ def stopping_gently() -> Iterator[None]:
         _requested.clear()
 
 
+def end_at_once_on_interrupt() -> None:
+    """Make Ctrl-C end this process at once, with one line, until work begins that needs an end.
+
+    An exception is not safe while a program starts: C++ code that initializes PyTorch ends the
+    process with a long message, and some libraries replace or swallow what an import raises.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
+        signal.signal(signal.SIGINT, _end_at_once)
+
+
+def _end_at_once(*_: object) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
 @contextmanager
-def no_interrupt_lost() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end if some library swallowed or replaced it while loading."""
-    if threading.current_thread() is not threading.main_thread():
+def interrupts_raise() -> Iterator[None]:
+    """Make Ctrl-C raise KeyboardInterrupt for work that has something to clean up or to say."""
+    if signal.getsignal(signal.SIGINT) is not _end_at_once:
         yield
         return
-    received: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
-    except Exception:
-        if not received:
-            raise
     finally:
-        signal.signal(signal.SIGINT, before)
-    if received:
-        raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, _end_at_once)
 
 
 def _ask_or_stop(number: int, frame: FrameType | None) -> None:

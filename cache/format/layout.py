@@ -137,19 +137,26 @@ def _attributes(raw: bytes, where: str) -> dict[str, Any] | None:
 
 
 def _header(attributes: dict[str, Any]) -> Header:
-    encoding = dict(attributes.pop("encoding"))
-    encoding["unit_norm"] = tuple(encoding["unit_norm"])
+    encoding = read_encoding(attributes.pop("encoding"))
     classes = attributes.pop("classes")
     if not isinstance(classes, list):
         raise TypeError(f"classes is {classes!r}")
     storage = Storage(**attributes.pop("storage"))
-    header = Header(
-        encoding=Encoding(**encoding), storage=storage, classes=tuple(classes), **attributes
-    )
+    header = Header(encoding=encoding, storage=storage, classes=tuple(classes), **attributes)
     _check_values(header)
-    _check_values(header.encoding)
     check_names(header.dataset, header.classes)
     return header
+
+
+def read_encoding(stored: Mapping[str, Any]) -> Encoding:
+    """Return an encoding that was stored as JSON.
+
+    Raises:
+        TypeError, ValueError, LookupError: a field is missing, unknown or of the wrong type.
+    """
+    encoding = Encoding(**{**stored, "unit_norm": tuple(stored["unit_norm"])})
+    _check_values(encoding)
+    return encoding
 
 
 _KINDS: dict[str, Any] = {

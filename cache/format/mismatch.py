@@ -66,9 +66,16 @@ def check_same_clips(where: str, found: Manifest, wanted: Manifest) -> None:
         _count(added, "only in the list", found),
         "the classes or their order differ" if found.classes != wanted.classes else "",
     ]
+    grown = set(wanted.classes) > set(found.classes) and not gone
     raise ManifestMismatch(
         f"{where} was made for another list of clips: {'; '.join(filter(None, parts))}; extract "
         "the new list to another path with --cache, or remove this cache to start over"
+        + (
+            "; to learn new classes as well, extract their clips alone, from a folder or table of "
+            "their own, to another path, and give both to avcil train: --cache OLD --cache NEW"
+            if grown
+            else ""
+        )
     )
 
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from avcil.benchmarks.cards import cards
 from avcil.extract.datasets.base import Clip, Dataset, Where
@@ -52,7 +53,7 @@ def describe(name: str) -> Description:
     Raises:
         DatasetError: no data set has this name.
     """
-    load = DATASETS[name]
+    load: Any = DATASETS[name]
     card = cards().get(name)
     if card is None:
         about = (inspect.getdoc(load) or name).splitlines()[0].rstrip(".")
@@ -69,7 +70,8 @@ def describe(name: str) -> Description:
 
 def _load(name: str, load: Callable[[Where], object], where: Where) -> Dataset:
     """Load a data set with a function that may come from another package."""
-    found = load(where)
+    with DATASETS.errors_named(name):
+        found = load(where)
     if not isinstance(found, Dataset):
         raise DatasetError(
             f"data set {name!r} gave a {type(found).__name__} instead of an "

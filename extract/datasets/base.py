@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avcil.cache.schema import Manifest, Split
+from avcil.cache.schema import SPLITS, Manifest, Split
 from avcil.extract.errors import DatasetError
 
 
@@ -48,6 +48,13 @@ class Dataset:
         if not self.clips:
             raise DatasetError(f"data set {self.name!r} has no clips")
         _refuse_repeated(self.name, self.clips)
+        for clip in self.clips:
+            if clip.label not in self.classes or clip.split not in SPLITS:
+                raise DatasetError(
+                    f"clip {clip.id!r} of data set {self.name!r} has the class {clip.label!r} and "
+                    f"the split {clip.split!r}: the classes are {', '.join(self.classes[:20])}, "
+                    f"and splits are {', '.join(SPLITS)}"
+                )
         for text in (*self.classes, *(clip.id for clip in self.clips)):
             if not text.strip() or not text.isprintable():
                 raise DatasetError(

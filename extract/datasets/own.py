@@ -123,10 +123,19 @@ def _dataset(name: str, clips: Iterable[Clip], source: Path = Path()) -> Dataset
 
 
 def _real_files(clips: Iterable[Clip]) -> list[Path]:
-    """Resolve links and parts such as `./`, reading each folder only once."""
-    real_folder = cache(lambda folder: Path(os.path.realpath(folder)))
-    files = (real_folder(clip.path.parent) / clip.path.name for clip in clips)
-    return [Path(os.path.realpath(file)) if file.is_symlink() else file for file in files]
+    """Return one path for all names of a file: links and parts such as `./` are resolved."""
+    real_folder = cache(lambda folder: Path(os.path.realpath(folder)))  # reads each only once
+    hard_links: dict[tuple[int, int], Path] = {}
+
+    def real(path: Path) -> Path:
+        file = real_folder(path.parent) / path.name
+        if file.is_symlink():
+            file = Path(os.path.realpath(file))
+        if not file.exists() or (status := file.stat()).st_nlink == 1:
+            return file
+        return hard_links.setdefault((status.st_dev, status.st_ino), file)
+
+    return [real(clip.path) for clip in clips]
 
 
 def _with_splits(root: Path, names: Mapping[str, Split]) -> list[Clip]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 
 import av
 import numpy as np
@@ -16,6 +16,10 @@ from avcil.extract.decode.tracks import Track
 USUAL_RATE_HZ = 25.0
 STEADY, STEADY_SHARE = 0.1, 0.9
 """A rate is constant if so many steps differ from the usual one by less than this share of it."""
+LARGEST_LEAD_S = 0.1
+"""No frame is used for a token so much earlier than a player shows it."""
+MOST_WITHOUT_TIME = 32
+"""Frames without a time that wait for the first one with a time."""
 LARGEST_RATE_HZ = 240
 """What a file states beyond is the precision of its times, not a rate of frames."""
 
@@ -63,7 +67,7 @@ class Frames:
         steps = steps_s / np.median(steps_s)
         constant = (np.abs(steps - 1) < STEADY).mean() >= STEADY_SHARE
         absent = int((np.round(steps) - 1).clip(0).sum()) if constant else 0
-        return max(0, absent - self.unusable)
+        return max(0, absent - self.unusable - self.track.repeats)
 
     @property
     def still_s(self) -> float:
@@ -75,6 +79,8 @@ class Frames:
     ) -> Iterator[tuple[av.VideoFrame, int]]:
         """Give the frames nearest to the grid and for how many of its times; earlier on a tie.
 
+        Where two are more than 0.2 s apart, the first is used up to 0.1 s before the second.
+
         Args:
             grid_s: times from `zero_s` on.
             zero_s: where the clip starts on the clock of the file.
@@ -82,13 +88,14 @@ class Frames:
                 known how much of the file can be decoded.
         """
         taken = 0
+        rounded_s = np.round(grid_s, 9)  # or an exact tie would be decided by the last bit
         current: _Shown | None = None
         for following in self._shown:
             self.end_s = following.end_s
             if current is not None:
-                # Rounded, so that an exact tie is not decided by the last bit.
-                middle_s = round((current.start_s + following.start_s) / 2 - zero_s, 9)
-                until = int(np.searchsorted(np.round(grid_s, 9), middle_s, side="right"))
+                middle_s = (current.start_s + following.start_s) / 2
+                next_s = max(middle_s, following.start_s - LARGEST_LEAD_S) - zero_s
+                until = int(np.searchsorted(rounded_s, round(next_s, 9), side="right"))
                 if until > taken:
                     yield current.frame, until - taken
                     taken = until
@@ -103,8 +110,15 @@ class Frames:
         times = _Times()
         last_s: float | None = None  # when the last frame was shown
         before_s: float | None = None  # the time of the one before, shown or not
-        frames: Iterator[av.VideoFrame | None] = map(times.see, self._whole())
-        for frame, following in pairwise(chain(frames, [None])):
+        frames = map(times.see, self._whole())
+        head: list[av.VideoFrame] = []
+        for early in islice(frames, MOST_WITHOUT_TIME):
+            head.append(early)
+            if times.best(early) is not None:
+                break
+        if len(head) > 1 and (known_s := times.best(head[-1])) is not None:
+            before_s = known_s - len(head) * self._usual_s
+        for frame, following in pairwise(chain[av.VideoFrame | None](head, frames, [None])):
             assert frame is not None
             length_s = float((frame.duration or 0) * (frame.time_base or 0)) or self._usual_s
             expected_s = None if before_s is None else before_s + length_s

@@ -2,7 +2,7 @@
 
 Sound and pictures lie on one clock, which starts where the first of them starts. The waveform says
 how long a clip is: there is one visual token for every 1/rate seconds of it, and each takes the
-frame shown nearest to that time.
+frame nearest to that time, but no frame more than 0.1 s before a player shows it.
 
 Shapes: F distinct frames of H x W pixels; Tv visual tokens; S samples.
 """

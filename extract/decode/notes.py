@@ -79,6 +79,10 @@ def check(
         if shortfall := extent.shortfall(least_share):
             raise MediaError(shortfall)
     notes += [extent.shortfall(NOTED_SHARE) for extent in extents]
+    stopped = (frames.track.stopped, sound.track.stopped if sound else "")
+    for why in dict.fromkeys(filter(None, stopped)):
+        if not any(why in each for each in notes):
+            notes.append(f"reading ended before the end of the file ({why})")
     return "; ".join(filter(None, notes))
 
 

@@ -116,29 +116,33 @@ class Sound:
         return sum(max(0.0, gap) for gap in gaps)
 
     def _blocks(self) -> Iterator[_Block]:
-        to_float, known = av.AudioResampler(format="fltp"), ""
+        # Not planar: with eight channels, PyAV takes memory behind the last plane for another one.
+        to_float, known = av.AudioResampler(format="flt"), ""
         for frame in self.track.frames():
             if frame.is_corrupt:
                 self.track.damaged += 1
                 continue
             found = f"{frame.sample_rate} Hz {frame.layout.name}"
             if found + frame.format.name != known:
-                to_float, known = av.AudioResampler(format="fltp"), found + frame.format.name
+                to_float, known = av.AudioResampler(format="flt"), found + frame.format.name
             if found not in self.formats:
                 self.formats.append(found)
             time_s = frame.time
             for part in to_float.resample(frame):
                 samples = np.asarray(part.to_ndarray(), dtype=np.float32)
-                yield _Block(time_s, samples, frame.sample_rate)
+                channels = samples.reshape(-1, part.layout.nb_channels).T
+                yield _Block(time_s, channels, frame.sample_rate)
                 time_s = None
 
     def _with_starts(self) -> Iterator[tuple[_Block, list[float]]]:
         """Give each block, and when it would start by its own time and by those of the next."""
         ahead: deque[_Block] = deque()
         last_s: float | None = None
+        tick_s = float(self.track.stream.time_base)  # shorter blocks (TrueHD in mkv) share times
         for block in chain(self._blocks(), [None] * BLOCKS_AHEAD):
             if block is not None:
-                if block.time_s is not None and block.time_s == last_s:
+                same = block.time_s is not None and block.time_s == last_s
+                if same and block.seconds > tick_s:
                     self.overlap_s += block.seconds  # the same packet twice
                     continue
                 last_s = block.time_s

@@ -95,12 +95,17 @@ class Track:
         context = self.stream.codec_context
         context.thread_type, context.thread_count = "NONE", 1  # other cores decode other files
         context.flags |= Flags.copy_opaque
-        self.stated_s = float((self.stream.duration or 0) * self.stream.time_base)
+        # Tracks of mkv and webm have no length of their own; FFmpeg may give that of the file.
+        own = 0 if "matroska" in container.format.name else self.stream.duration or 0
+        self.stated_s = float(own * self.stream.time_base)
         """How long the file says that the track lasts; 0 where it does not."""
         start_us, length_us = container.start_time or 0, container.duration or 0
-        self.file_end_s = (start_us + length_us) / av.time_base if length_us else 0.0
-        self.packets = self.damaged = self.marked = 0
-        """Packets; those that cannot be decoded; those that the container marks as incomplete."""
+        # Where tracks have no length of their own (mkv, webm, flv), that of the file counts from 0.
+        end_us = length_us + start_us * (self.stated_s > 0)
+        self.file_end_s = end_us / av.time_base if length_us else 0.0
+        self.packets = self.damaged = self.marked = self.repeats = 0
+        """Packets; those that cannot be decoded; those that the container marks as incomplete;
+        those without content, for which the last frame stays."""
         self.stopped = ""
         """Why reading ended before the end, if it did."""
 
@@ -112,6 +117,9 @@ class Track:
     def frames(self) -> Iterator[Any]:
         """Give what can be decoded, with times on the clock of the file."""
         for packet in self._packets():
+            if not packet.size and packet.dts is not None:  # the last one has no time either
+                self.repeats += 1
+                continue
             self.references.number(packet)
             try:
                 frames = packet.decode()
@@ -134,7 +142,7 @@ class Track:
         except MemoryError:
             raise
         except av.FFmpegError as error:
-            self.stopped = str(error)
+            self.stopped = error.strerror or str(error)
         except IndexError:
             # PyAV at the end of a file in whose middle another track has appeared: all packets of
             # the tracks that are used have been given.

@@ -30,6 +30,7 @@ from avcil.extract.demo.looks import Actor, Look
 from avcil.extract.demo.mp4 import write_mp4
 from avcil.extract.demo.sounds import SAMPLE_RATE, Sound
 from avcil.runtime.machine import cores
+from avcil.runtime.pool import main_module_hidden
 from avcil.runtime.progress import track
 
 VERSION = 3
@@ -106,10 +107,9 @@ def render_demo(directory: Path, *, seed: int = 0, workers: int | None = None) -
     jobs = [(directory, seed, clip) for clip in missing]
     # Not "fork": the caller may run threads, whose locks a forked child would inherit held.
     context = multiprocessing.get_context("spawn")
-    with (
-        context.Pool(workers or cores()) as pool,
-        track("rendering demo clips", len(jobs), "clips") as bar,
-    ):
+    with main_module_hidden():
+        processes = context.Pool(workers or cores())
+    with processes as pool, track("rendering demo clips", len(jobs), "clips") as bar:
         for _ in pool.imap_unordered(_render, jobs, chunksize=8):
             bar.advance()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avcil.extract.errors import EncoderError
-from avcil.registry import Registry
+from avcil.registry import HOW_TO_REFER, Registry
 
 if TYPE_CHECKING:
     import torch
@@ -36,17 +36,26 @@ def check_encoder(name: str) -> None:
     Raises:
         EncoderError: no encoder has this name.
     """
+    if name.endswith(".py"):
+        ENCODERS.identify(name)
     if not (is_named(name) or Path(name).exists() or HUB_ID.fullmatch(name)):
         raise EncoderError(
             f"unknown encoder {name!r}; choose one of {', '.join(RELEASES)}, {ENCODERS.choices}, "
             "or give the folder of a SAM-Audio or PE-AV release, its id on the Hugging Face Hub, "
-            "or package.module:Name"
+            f"or {HOW_TO_REFER}"
         )
 
 
 def is_named(name: str) -> bool:
     """Return whether this is the name of an encoder, and not a path or an id on the Hub."""
     return name in RELEASES or name in ENCODERS
+
+
+def absolute(name: str) -> str:
+    """Return a name under which a process in another folder finds the encoder."""
+    if name in ENCODERS:
+        return ENCODERS.identify(name).reference
+    return str(Path(name).absolute()) if name not in RELEASES and Path(name).exists() else name
 
 
 def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encoders")) -> Encoder:
@@ -66,7 +75,7 @@ def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encode
     if name in RELEASES:
         return _from_hub(RELEASES[name], device, kept)
     if name in ENCODERS:
-        return _checked(ENCODERS[name](device), name)
+        return _build(name, device)
     if Path(name).is_dir():
         return _from_folder(Path(name), device)
     if Path(name).exists():
@@ -76,9 +85,13 @@ def load_encoder(name: str, device: torch.device, kept: Path = Path("data/encode
     return _from_hub(name, device, kept)
 
 
-def _checked(encoder: object, name: str) -> Encoder:
+def _build(name: str, device: torch.device) -> Encoder:
+    """Build an encoder that may come from another package."""
     from avcil.extract.encoders.base import Encoder
 
+    build = ENCODERS[name]
+    with ENCODERS.errors_named(name):
+        encoder: object = build(device)
     if not isinstance(encoder, Encoder):
         raise EncoderError(
             f"encoder {name!r} cannot be used: calling it with a device gives {encoder!r}, "

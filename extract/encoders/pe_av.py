@@ -121,7 +121,7 @@ class PeAvEncoder(Encoder):
             "encoder": NAME,
             "weights": self._weights,
             "image_size": self._size,
-            "resize": "bilinear",
+            "resize": "bilinear, whole numbers",
             "sample_rate": self.sample_rate,
             "hop": hop,
             "seconds": float(seconds),

@@ -43,7 +43,7 @@ def is_release(folder: Path) -> bool:
 
 
 def load_from_hub(device: torch.device) -> Encoder:
-    """Load both parts from the Hub, where they are public.
+    """Load public parts of SAM-Audio, PE-Core and DAC-VAE, from the Hub.
 
     Raises:
         EncoderError: a part cannot be fetched or read.

@@ -78,13 +78,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read config.json and check that it describes both encoders."""
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
+        config: dict[str, Any] = json.loads(path.read_bytes())  # in UTF-8 or UTF-16, as marked
     except FileNotFoundError as error:
         raise EncoderError(
             f"{folder} has no config.json: give the folder of a SAM-Audio release"
         ) from error
     except ValueError as error:
         raise EncoderError(f"{path} is not valid JSON: {what_is(path) or error}") from error
+    if not isinstance(config, dict):
+        raise EncoderError(f"{path} holds a {type(config).__name__} instead of named settings")
     for name, fields in {
         "vision_encoder": ("name", "image_size", "dim"),
         "audio_codec": (
@@ -95,7 +97,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             "sample_rate",
         ),
     }.items():
-        missing = [field for field in fields if field not in config.get(name, {})]
+        part = config.get(name)
+        missing = [field for field in fields if not isinstance(part, dict) or field not in part]
         if missing:
             raise EncoderError(f"{path} has no {name}.{', '.join(missing)}")
     _check_settings(path, config)

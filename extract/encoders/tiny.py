@@ -24,7 +24,7 @@ STRIDES = (4, 4, 4, 10)  # a hop of 640 samples: 25 tokens per second, as in SAM
 
 @torch.no_grad()
 def load(device: torch.device) -> Encoder:
-    """Build the encoder, with the same weights on every machine."""
+    """Build small towers with random weights, which are the same on every machine."""
     generator = torch.Generator().manual_seed(SEED)
     # Modules draw initial weights when they are built; leave the caller's generator unchanged.
     with torch.random.fork_rng(devices=[]):

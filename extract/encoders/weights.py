@@ -165,6 +165,12 @@ def what_is(path: Path) -> str:
         return f"it is cut short, {path.stat().st_size} bytes are left: {again}"
     if head[8:9] == b"{" and (whole := _safetensors_size(path)) > path.stat().st_size:
         return f"it is cut short, {path.stat().st_size} of {whole} bytes are left: {again}"
+    if not any(head):
+        return f"it is filled with zeros, as before a download is complete: {again}"
+    if head.startswith(b"\x1f\x8b"):
+        return "it is compressed by gzip: unpack it"
+    if head.startswith(b"PK") and path.suffix == ".safetensors":
+        return "it is a zip file, perhaps a checkpoint of PyTorch: name it checkpoint.pt"
     if all(byte in b"\t\n\r" or byte >= 32 for byte in head):
         line = text.decode("utf-8", "replace").splitlines()[0][:80] if text else ""
         return f"it is a text, {line!r}: {again}"

@@ -8,9 +8,8 @@ from typing import Any
 
 OF_0_1_0 = {
     "Config": "config",
-    **dict.fromkeys(
-        ("GROUPS", "MODALITIES", "RECIPES", "Request", "Subject", "resolve"), "resolve"
-    ),
+    "RECIPES": "recipes",
+    **dict.fromkeys(("GROUPS", "MODALITIES", "Request", "Subject", "resolve"), "resolve"),
 }
 """Name: the module that has it now."""
 

@@ -18,11 +18,14 @@ import numpy as np
 
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads import HEADS
-from avcil.incremental.heads.base import HeadOptions
+from avcil.incremental.heads.base import Head, HeadOptions
 from avcil.incremental.heads.network import head_options
 from avcil.incremental.methods import make_method, method_class
 from avcil.incremental.methods.base import Classify, Method, Selection
-from avcil.incremental.options import DEFAULT_HEAD, later, without_later
+from avcil.incremental.options import DEFAULT_HEAD, build_options, later, without_later
+
+LONGEST_NAME = 60
+"""Characters of the name of a method or head in that of a run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +43,9 @@ class Config:
     """Hash of the cache's list of clips."""
     recipe: str
     method: Mapping[str, Any]
-    """`name` and the method's hyper-parameters."""
+    """`name` and the method's hyper-parameters; of a plug-in also `source`, a hash of its files."""
     head: Mapping[str, Any]
-    """`name` and the head's options."""
+    """`name` and the head's options; of a plug-in also `source`."""
     losses: Mapping[str, float]
     """Weight of each loss term; 0 switches it off."""
     modality: Literal["av", "audio", "visual"] = "av"
@@ -50,6 +53,8 @@ class Config:
     tasks: int
     first_task: int | None = None
     """Classes of the first task, where it differs from the others."""
+    task_sizes: tuple[int, ...] | None = field(default=None, metadata=later(None))
+    """Classes of every task, where `tasks` and `first_task` do not say them."""
     order_seed: int | None = None
     """Shuffles the learning order of the classes."""
     class_order: tuple[str, ...] | None = None
@@ -95,6 +100,9 @@ class Config:
     """Compile the step with `torch.compile`: slow to start at each task, then faster."""
     graphed: bool = False
     """Replay the step as a CUDA graph: on a GPU, with adam or adamw."""
+    plugins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where the `method` and `head` are found on this machine, if their names do not say; run
+    folders do not keep it."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -116,20 +124,36 @@ class Config:
 
     def make_method(self) -> Method:
         """Build the method with its hyper-parameters."""
-        return make_method(self.method["name"], _without_name(self.method))
+        return make_method(self.reference("method"), settings_in(self.method), _source(self.method))
 
     def head_options(self) -> HeadOptions:
         """Build the options of the head."""
-        return head_options(self.head["name"], _without_name(self.head))
+        values = settings_in(self.head)
+        return head_options(self.reference("head"), values, _source(self.head))
+
+    def method_class(self) -> type[Method]:
+        """Return the class of the method."""
+        return method_class(self.reference("method"), _source(self.method))
+
+    def head_class(self) -> type[Head]:
+        """Return the class of the head."""
+        return HEADS.use(self.reference("head"), _source(self.head))
+
+    def reference(self, part: Literal["method", "head"]) -> str:
+        """Return by what the method or the head is found on this machine."""
+        named: Mapping[str, Any] = getattr(self, part)
+        return self.plugins.get(part, str(named["name"]))
 
     @property
     def rule(self) -> Classify:
         """What decides the class of a clip."""
-        return self.classify or method_class(self.method["name"]).classify
+        return self.classify or self.method_class().classify
 
     def plain(self) -> dict[str, Any]:
         """Return every setting, as JSON holds it."""
-        return json.loads(json.dumps(asdict(self)))
+        plain = json.loads(json.dumps(asdict(self)))
+        del plain["plugins"]
+        return plain
 
     def stored(self) -> dict[str, Any]:
         """Return the configuration as run folders keep it.
@@ -138,27 +162,42 @@ class Config:
         since then without a setting is added.
         """
         plain = without_later(Config, self.plain())
-        plain["method"] = without_later(method_class(self.method["name"]), plain["method"])
-        head = HEADS[self.head["name"]]
+        plain["method"] = without_later(self.method_class(), plain["method"])
+        head = self.head_class()
         plain["head"] = without_later(head.options, plain["head"])
         if head.averages and self.head["input_norm"] == "standardize":
             plain["head"]["statistics"] = "clips"
         return plain
+
+    @classmethod
+    def of_stored(cls, stored: Mapping[str, Any]) -> Config:
+        """Return the configuration that `stored` returned, also in an earlier version.
+
+        Raises:
+            ConfigError: an unknown setting, or a value that cannot work.
+        """
+        head = {name: value for name, value in stored["head"].items() if name != "statistics"}
+        return build_options(cls, {**stored, "head": head}, "the configuration of the run")
 
     @property
     def run_name(self) -> str:
         """A name for its folder, ending in a hash of the whole configuration."""
         text = json.dumps(self.stored(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        parts = [self.method["name"]]
+        parts = [self.method["name"][:LONGEST_NAME]]
         if self.head["name"] != DEFAULT_HEAD:
-            parts.append(self.head["name"])
+            parts.append(self.head["name"][:LONGEST_NAME])
         name = "-".join([*parts, f"{self.tasks}tasks", f"seed{self.seed}", digest])
         return re.sub(r"[^\w.-]+", "_", name)  # `module:Class` is no name of a folder everywhere
 
 
-def _without_name(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != "name"}
+def settings_in(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a method or head, without what says which one it is."""
+    return {key: value for key, value in part.items() if key not in ("name", "source")}
+
+
+def _source(part: Mapping[str, Any]) -> str:
+    return str(part.get("source", ""))
 
 
 def derive_seed(seed: int, purpose: str, *numbers: int) -> int:

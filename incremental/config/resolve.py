@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from avcil.benchmarks.cards import cards
-from avcil.incremental.config.config import Config
-from avcil.incremental.config.recipes import read_recipe
+from avcil.incremental.config.config import Config, settings_in
+from avcil.incremental.config.recipes import find_recipe
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.errors import ConfigError
+from avcil.incremental.heads import HEADS
 from avcil.incremental.heads.network import head_options
-from avcil.incremental.methods import make_method, method_class
+from avcil.incremental.methods import METHODS, make_method, method_class, usual_head
 from avcil.incremental.methods.base import Method
 from avcil.incremental.options import DEFAULT_HEAD, RENAMED_METHODS, build_options
-
-RECIPES = ("fast", "paper", "avcil")
-
+from avcil.registry import Identity
 
 GROUPS = {"method": "method.temperature", "head": "head.width", "losses": "losses.kd"}
 
@@ -63,9 +63,13 @@ def resolve(request: Request, subject: Subject) -> Config:
             f"unknown modality {request.modality!r}; choose one of {', '.join(MODALITIES)}"
         )
     request = replace(request, method=RENAMED_METHODS.get(request.method, request.method))
-    kind = method_class(request.method)
+    kind, method = method_class(request.method), METHODS.identify(request.method)
+    request = replace(request, method=method.name)
     values: dict[str, Any] = {"selection": kind.selection}
-    for layer in (*_protocol(request, subject), *_recipe_layers(request, subject, kind)):
+    for layer in (
+        *_protocol(request, subject),
+        *_recipe_layers(request.recipe, request, subject, kind),
+    ):
         _merge(values, layer)
     values["losses"] = {**kind.terms, **values.get("losses", {})}
     known_terms = set(kind.terms)
@@ -73,7 +77,7 @@ def resolve(request: Request, subject: Subject) -> Config:
     _merge(values, _nested(request.settings))
     _check_classify(values, kind, request.method)
     values["losses"] = _checked_terms(values["losses"], known_terms, request.method)
-    return _build(values, request, subject)
+    return _build(values, request, subject, method)
 
 
 def _check_classify(values: dict[str, Any], kind: type[Method], method: str) -> None:
@@ -89,11 +93,12 @@ def _check_classify(values: dict[str, Any], kind: type[Method], method: str) -> 
         )
 
 
-def _build(values: dict[str, Any], request: Request, subject: Subject) -> Config:
-    method, head = values.pop("method", {}), values.pop("head", {})
-    name = _head_name(request, head)
-    options = head_options(name, {k: v for k, v in head.items() if k != "name"})
-    hyper = make_method(request.method, method)
+def _build(values: dict[str, Any], request: Request, subject: Subject, method: Identity) -> Config:
+    settings = values.pop("head", {})
+    hyper = make_method(method.reference, values.pop("method", {}))
+    name = _head_name(request, settings, hyper)
+    options = head_options(name, settings_in(settings))
+    head = HEADS.identify(name)
     if getattr(hyper, "correction", "none") == "wa" and options.classifier != "linear":
         raise ConfigError(
             f"method.correction=wa needs head.classifier=linear, not {options.classifier}: "
@@ -103,24 +108,40 @@ def _build(values: dict[str, Any], request: Request, subject: Subject) -> Config
         "dataset": subject.dataset,
         "fingerprint": subject.fingerprint,
         "rows": subject.rows,
-        "recipe": request.recipe,
+        "recipe": Path(request.recipe).name,
         "seed": request.seed,
         "modality": request.modality,
-        "method": {"name": request.method, **asdict(hyper)},  # type: ignore[call-overload]
-        "head": {"name": name, **asdict(options)},
+        "method": {**_named(method), **asdict(hyper)},  # type: ignore[call-overload]
+        "head": {**_named(head), **asdict(options)},
+        "plugins": {"method": method.reference, "head": head.reference},
     }
     clash = sorted(set(values) & set(fixed))
     if clash:
         raise ConfigError(f"{clash[0]} is not set with --set: it has an option of its own")
-    return build_options(Config, {**values, **fixed}, "the configuration")
+    given = {**values, **fixed}
+    missing = [
+        each.name
+        for each in fields(Config)
+        if each.default is MISSING and each.default_factory is MISSING and each.name not in given
+    ]
+    if missing:
+        raise ConfigError(
+            f"recipe {request.recipe} does not set {', '.join(missing)}: set them below "
+            '[defaults], or write base = "fast" at its top'
+        )
+    return build_options(Config, given, "the configuration")
 
 
-def _head_name(request: Request, settings: Mapping[str, Any]) -> str:
+def _named(found: Identity) -> dict[str, str]:
+    return {"name": found.name, **({"source": found.source} if found.source else {})}
+
+
+def _head_name(request: Request, settings: Mapping[str, Any], method: Method) -> str:
     """A modality of its own is a head of its own: the guided head needs both."""
     name = request.head or settings.get("name", DEFAULT_HEAD)
     if request.modality == "av":
         return str(name)
-    if not method_class(request.method).terms:
+    if not method.terms:
         raise ConfigError(
             f"method {request.method!r} trains no head and takes the mean tokens of both "
             f"modalities: leave --modality {request.modality} out"
@@ -148,20 +169,28 @@ def _for_method(settings: Mapping[str, Any], method: str) -> list[dict[str, Any]
     return [common, settings.get("methods", {}).get(method, {})]
 
 
-def _recipe_layers(request: Request, subject: Subject, kind: type[Method]) -> list[dict[str, Any]]:
-    if request.recipe not in RECIPES:
-        raise ConfigError(f"unknown recipe {request.recipe!r}; choose one of {', '.join(RECIPES)}")
-    recipe = read_recipe(request.recipe)
+def _recipe_layers(
+    name: str, request: Request, subject: Subject, kind: type[Method]
+) -> list[dict[str, Any]]:
+    """Return the settings of a recipe, and before them those of the recipe that it is based on."""
+    recipe = find_recipe(name)
+    for part in (recipe.get("defaults", {}), recipe.get("unit_norm", {})):
+        _check_names(_dotted(part), f"recipe {name}: ")
+    for part in recipe.get("methods", {}).values():
+        _check_names(_dotted(part), f"recipe {name}: ")
+    base = recipe.get("base")
+    layers = _recipe_layers(base, request, subject, kind) if base else []
     card = cards().get(subject.dataset)
-    own = card.recipes.get(request.recipe, {}) if card else {}
+    own = card.recipes.get(name, {}) if card else {}
     benchmark, benchmark_and_method = _for_method(own, request.method)
     method = recipe.get("methods", {}).get(request.method, {})
     scaled = recipe.get("unit_norm", {}) if subject.unit_norm else {}
     return [
-        recipe["defaults"],
+        *layers,
+        recipe.get("defaults", {}),
         scaled,
         benchmark,
-        {"head": kind.head},
+        {"head": usual_head(kind)},
         method,
         benchmark_and_method,
     ]
@@ -187,17 +216,26 @@ def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _check_names(settings: Mapping[str, object]) -> None:
+def _dotted(settings: Mapping[str, Any]) -> list[str]:
+    """Turn {"losses": {"kd": 1}} into ["losses.kd"]."""
+    return [
+        name if below is None else f"{name}.{below}"
+        for name, value in settings.items()
+        for below in (_dotted(value) if isinstance(value, dict) else [None])
+    ]
+
+
+def _check_names(settings: Iterable[str], where: str = "") -> None:
     """Refuse names that are a group where a setting is meant, or the other way round."""
     for name in settings:
         group, *rest = name.split(".")
         if group in GROUPS and len(rest) != 1:
             raise ConfigError(
-                f"{name!r} is no setting: {group} is a group, such as {GROUPS[group]}; "
+                f"{where}{name!r} is no setting: {group} is a group, such as {GROUPS[group]}; "
                 "--show-config prints every name"
             )
         if group not in GROUPS and rest:
-            raise ConfigError(f"{name!r} is no setting: --show-config prints every name")
+            raise ConfigError(f"{where}{name!r} is no setting: --show-config prints every name")
 
 
 def _checked_terms(losses: Mapping[str, object], known: set[str], method: str) -> dict[str, float]:

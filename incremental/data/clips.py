@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avcil.cache.reader import FeatureStore
-from avcil.incremental.data.placement import Placement, TokenSource, move
+from avcil.cache.schema import Clips, Encoding
+from avcil.incremental.data.placement import DeviceTokens, Placement, TokenSource, move
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.layers import padding_mask
 
@@ -65,6 +66,23 @@ class TokenSet:
             audio_lengths=torch.from_numpy(audio).to(placement.device),
             labels=torch.from_numpy(labels).to(placement.device),
             padded=(padded_visual, padded_audio),
+        )
+
+    @classmethod
+    def of(cls, clips: Clips, encoding: Encoding, device: torch.device) -> TokenSet:
+        """Return clips in memory, on a device; their labels are positions."""
+        visual, audio = clips.visual_lengths, clips.audio_lengths
+        return cls(
+            source=DeviceTokens(
+                torch.from_numpy(clips.visual).to(device), torch.from_numpy(clips.audio).to(device)
+            ),
+            visual_lengths=torch.from_numpy(visual).to(device),
+            audio_lengths=torch.from_numpy(audio).to(device),
+            labels=torch.from_numpy(clips.labels).to(device),
+            padded=(
+                bool((visual < encoding.visual_tokens).any()),
+                bool((audio < encoding.audio_tokens).any()),
+            ),
         )
 
     def draw(self, plan: Sequence[Tensor]) -> Iterator[tuple[Tensor, Batch]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +40,31 @@ class Task:
         return range(self.new.stop)
 
 
-def split_tasks(classes: int, tasks: int, first_task: int | None = None) -> list[Task]:
+def split_tasks(
+    classes: int,
+    tasks: int,
+    first_task: int | None = None,
+    sizes: Sequence[int] | None = None,
+) -> list[Task]:
     """Divide the learning order into tasks of equal size; the last one takes the remainder.
 
     Args:
         classes: number of classes.
         tasks: number of tasks.
         first_task: number of classes in the first task, if it differs from the others.
+        sizes: instead of `first_task`, the number of classes in every task.
 
     Raises:
-        ConfigError: a task would be empty.
+        ConfigError: a task would be empty, or the sizes do not fit.
     """
+    if sizes is not None:
+        if sum(sizes) != classes or len(sizes) != tasks or min(sizes) < 1 or first_task is not None:
+            raise ConfigError(
+                f"task_sizes {list(sizes)} must be {tasks} positive numbers that add up to "
+                f"{classes} classes, without first_task"
+            )
+        starts = np.cumsum([0, *sizes]).tolist()
+        return _tasks([range(a, b) for a, b in pairwise(starts)])
     first = first_task if first_task is not None else classes // max(tasks, 1)
     size = (classes - first) // (tasks - 1) if tasks > 1 else classes
     if tasks < 1 or first < 1 or size < 1:
@@ -65,6 +80,10 @@ def split_tasks(classes: int, tasks: int, first_task: int | None = None) -> list
         )
     starts = [0, *(first + size * i for i in range(tasks - 1))]
     blocks = [range(a, b) for a, b in zip(starts, [*starts[1:], classes], strict=True)]
+    return _tasks(blocks)
+
+
+def _tasks(blocks: Sequence[range]) -> list[Task]:
     return [Task(i, block, tuple(blocks[:i])) for i, block in enumerate(blocks)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from avcil.incremental.errors import ConfigError
+from avcil.plugins import BASES
 from avcil.registry import Registry
 
 if TYPE_CHECKING:
@@ -22,6 +23,6 @@ HEADS: Registry[type[Head]] = Registry(
     },
     error=ConfigError,
     group="avcil.heads",
-    base="avcil.incremental.heads.base:Head",
+    base=BASES["head"],
 )
 """Every head, to be built as `HEADS[name](options, encoding)`."""

@@ -14,19 +14,26 @@ from torch import Tensor, nn
 
 from avcil.cache.schema import Encoding
 from avcil.incremental.heads import HEADS
-from avcil.incremental.heads.base import Batch, Encoded, HeadOptions, Outputs
+from avcil.incremental.heads.base import Batch, Encoded, Head, HeadOptions, Outputs
 from avcil.incremental.heads.classifiers import Classifier
 from avcil.incremental.heads.layers import InputNorm, masked_mean
-from avcil.incremental.options import build_options
+from avcil.incremental.options import build_options, refuse_reserved
 
 
-def head_options(name: str, values: Mapping[str, object]) -> HeadOptions:
+def head_options(name: str, values: Mapping[str, object], source: str | None = None) -> HeadOptions:
     """Return the checked options of a head.
+
+    Args:
+        name: name or reference of the head.
+        values: options that are not at their defaults.
+        source: hash of the source that it must have; None for any.
 
     Raises:
         ConfigError: no such head, or an option that it does not have.
     """
-    return build_options(HEADS[name].options, values, f"head {name!r}")
+    head = HEADS[name] if source is None else HEADS.use(name, source)
+    refuse_reserved(head.options, f"head {name!r}")
+    return build_options(head.options, values, f"head {name!r}")
 
 
 class Notes(nn.Module):
@@ -52,7 +59,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        name: str,
+        head: str | type[Head],
         options: HeadOptions,
         encoding: Encoding,
         classifier: Callable[[int], Classifier],
@@ -67,7 +74,7 @@ class Network(nn.Module):
         self.autocast = autocast
         self.visual_norm = InputNorm(options.input_norm, encoding.visual_width)
         self.audio_norm = InputNorm(options.input_norm, encoding.audio_width)
-        self.head = HEADS[name](options, encoding)
+        self.head = (HEADS[head] if isinstance(head, str) else head)(options, encoding)
         self.classifier = classifier(self.head.width)
         self.notes = Notes()
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from avcil.cache.join import open_joined
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import ConfigError, RunBusy, RunLost
@@ -84,7 +85,7 @@ class _Cluster:
 
         self._ray: Any = ray
         self._progress = progress
-        self._where = store.where if "://" in store.where else str(Path(store.where).resolve())
+        self._paths = [path if "://" in path else str(Path(path).resolve()) for path in store.paths]
         there = self._ray.cluster_resources().get("GPU", 0)
         if device == "cuda" and not there:
             raise ConfigError("--device cuda: the Ray cluster has no GPU; leave --device out")
@@ -94,7 +95,7 @@ class _Cluster:
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Train all runs, and report each when it ends."""
-        waiting = {self._train.remote(job, self._where, *self._placement): job for job in jobs}
+        waiting = {self._train.remote(job, self._paths, *self._placement): job for job in jobs}
         bars = {job.folder.path: _Follower(job, self._progress.bar_of(job)) for job in jobs}
         while waiting:
             if asked_to_stop():
@@ -166,14 +167,14 @@ class _NoBar:
         pass
 
 
-def _train(job: Job, where: str, device: str, processes: int) -> Results | Raised:
+def _train(job: Job, paths: Sequence[str], device: str, processes: int) -> Results | Raised:
     """Train one run on a machine of the cluster; its exceptions are returned, not raised."""
     compute_deterministically()
     deadline = time.monotonic() + LEASE_S
     with stopping_gently():
         while True:
             try:
-                store = FeatureStore.open(where)
+                store = open_joined(*paths)
                 placement = Placement(choose_device(device), processes=processes)
                 return job.train(store, placement, _NoBar())
             except RunBusy as error:

@@ -17,13 +17,14 @@ from avcil.errors import AvcilError
 from avcil.incremental.config.config import Config
 from avcil.incremental.data.placement import Placement
 from avcil.incremental.errors import DeviceFull, RunDamaged, RunUnwritable
-from avcil.incremental.methods import method_class
+from avcil.incremental.launch.continuing import keep_clips
 from avcil.incremental.runs.facts import MethodFacts
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import CacheIdentity, Results, write_results
 from avcil.incremental.train.precision import autocast_type, suitable_threads
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
+from avcil.plugins import kept_name
 from avcil.runtime.device import made_current
 from avcil.runtime.progress import Bar, log
 
@@ -41,6 +42,8 @@ class Job:
     folder: RunFolder
     place: str
     """Its number among the runs of a command, such as `3/9`."""
+    keep: bool | None = None
+    """Whether the run keeps what later tasks need of its clips; None if that is small."""
 
     @property
     def label(self) -> str:
@@ -71,8 +74,8 @@ class Job:
             KeyboardInterrupt: the user asked to stop; the next call resumes from there.
         """
         with self._machine_errors(), self.folder.lock(), made_current(placement.device):
-            scenario = Scenario(self.config, store)
             results = self.folder.read()
+            scenario = Scenario(self.config, store, len(results.correct) if results else 0)
             if results is None:
                 results = new_results(self.config, store, scenario, placement.device)
                 self.folder.start(self.config, results)
@@ -80,7 +83,9 @@ class Job:
                 write_results(self.folder.path, results)
             config = self._in_its_precision(store, results, placement.device)
             with suitable_threads(config, store.encoding):
-                return Trainer(config, scenario, self.folder, results, placement).run(bar)
+                results = Trainer(config, scenario, self.folder, results, placement).run(bar)
+            keep_clips(scenario, results, self.folder.path, self.keep)
+            return results
 
     def _in_its_precision(
         self, store: FeatureStore, results: Results, device: torch.device
@@ -124,8 +129,7 @@ def new_results(
 ) -> Results:
     """Return the empty results of a new run."""
     encoding, manifest = store.encoding, store.manifest
-    name = str(config.method["name"])
-    method = method_class(name)
+    method = config.method_class()
     return Results(
         cache=CacheIdentity(
             dataset=manifest.dataset,
@@ -138,11 +142,13 @@ def new_results(
         total=scenario.clips_to_test(),
         leak_free_total=scenario.leak_free_clips_to_test(),
         method=MethodFacts(
-            title=method.title or name,
+            title=method.title or str(config.method["name"]),
             upper_bound=method.upper_bound,
-            head=str(method.head.get("name", "")),
+            head=kept_name(str(method.head.get("name", ""))),
         ),
         versions=versions_here(config, store, device),
+        encoding=encoding,
+        storage=store.header.storage,
     )
 
 

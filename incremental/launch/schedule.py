@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,18 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
+import torch
 
 from avcil.cache.reader import FeatureStore
 from avcil.incremental.config.config import Config
-from avcil.incremental.config.resolve import Request, Subject, resolve
+from avcil.incremental.config.resolve import Request, resolve
 from avcil.incremental.data.placement import Placement
-from avcil.incremental.data.tasks import kept_labels
-from avcil.incremental.errors import ConfigError
+from avcil.incremental.launch.continuing import KEPT
+from avcil.incremental.launch.describe import describe
 from avcil.incremental.launch.parallel import suitable_processes, train_in_processes
 from avcil.incremental.launch.progress import RunsProgress
 from avcil.incremental.launch.run import Job, summary
-from avcil.incremental.options import parse_value
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.train.precision import compute_deterministically
 from avcil.incremental.train.scenario import Scenario
@@ -50,29 +47,6 @@ def resolve_all(store: FeatureStore, requests: Sequence[Request]) -> list[Config
     return configs
 
 
-def describe(store: FeatureStore, classes: Sequence[str] | None = None) -> Subject:
-    """Return what a configuration needs to know about a cache, or about some of its classes."""
-    manifest = store.manifest
-    kept = kept_labels(manifest.classes, classes)
-    listed = [
-        manifest.classes,
-        manifest.ids,
-        manifest.splits,
-        manifest.labels.tolist(),
-        sorted(store.failures),
-    ]
-    text = json.dumps(listed if classes is None else [*listed, kept.tolist()])
-    train = store.rows("train")
-    return Subject(
-        dataset=manifest.dataset,
-        fingerprint=store.encoding.fingerprint,
-        rows=hashlib.sha256(text.encode()).hexdigest()[:16],
-        training_clips=int(np.isin(manifest.labels[train], kept).sum()),
-        classes=len(kept),
-        unit_norm=bool(store.encoding.unit_norm),
-    )
-
-
 def train(
     store: FeatureStore,
     configs: Sequence[Config],
@@ -81,6 +55,8 @@ def train(
     *,
     parallel: int | None = 1,
     engine: Literal["local", "ray"] = "local",
+    force: bool = False,
+    keep: bool | None = None,
 ) -> list[Path]:
     """Train every configuration that is not finished, and return the run folders.
 
@@ -92,6 +68,8 @@ def train(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         parallel: number of runs at once on a device; None chooses it.
         engine: `ray` spreads the runs over a cluster, `parallel` on each GPU.
+        force: train again what is finished or begun; its results are deleted first.
+        keep: whether runs keep what later tasks need of their clips; None if that is small.
 
     Raises:
         RunsFailed: some of several runs failed; the others are done.
@@ -104,11 +82,9 @@ def train(
     """
     compute_deterministically()
     use_granted_cores()
-    folders = {RunFolder.of(runs, config): config for config in configs}
-    jobs = [
-        Job(config, folder, f"{number}/{len(folders)}")
-        for number, (folder, config) in enumerate(folders.items(), 1)
-    ]
+    jobs = list_jobs(configs, runs, keep)
+    for job in jobs if force else ():
+        job.folder.clear()
     left, done = _unfinished(jobs)
     train_all, unit = _choose_engine(left, store, device, parallel, engine)
     label = left[0].label if len(left) == 1 else f"{len(left)} runs"
@@ -121,7 +97,23 @@ def train(
         log(told)
         raise KeyboardInterrupt(told) from None
     progress.conclude()
-    return [folder.path for folder in folders]
+    return [job.folder.path for job in jobs]
+
+
+def list_jobs(configs: Sequence[Config], runs: Path, keep: bool | None = None) -> list[Job]:
+    """Return the runs of a command, each once."""
+    folders = {RunFolder.of(runs, config): config for config in configs}
+    return [
+        Job(config, folder, f"{number}/{len(folders)}", keep)
+        for number, (folder, config) in enumerate(folders.items(), 1)
+    ]
+
+
+def choose_count(
+    jobs: Sequence[Job], store: FeatureStore, device: torch.device, parallel: int | None
+) -> int:
+    """Return how many runs to train at once on a device."""
+    return max(1, min(parallel or suitable_processes(jobs, store, device), len(jobs)))
 
 
 def _choose_engine(
@@ -133,7 +125,7 @@ def _choose_engine(
 
         return partial(train_on_ray, jobs, store, device, parallel or 1), "epochs"
     where = choose_device(device)
-    count = max(1, min(parallel or suitable_processes(jobs, store, where), len(jobs)))
+    count = choose_count(jobs, store, where, parallel)
     train_all = train_in_processes if count > 1 else _train_in_turn
     return partial(train_all, jobs, store, Placement(where, processes=count)), "clips"
 
@@ -143,7 +135,8 @@ def _unfinished(jobs: Sequence[Job]) -> tuple[list[Job], int]:
     left, epochs = [], 0
     for job in jobs:
         results = job.results_so_far()
-        if results is not None and results.complete:
+        kept = not job.keep or (job.folder.path / KEPT).exists()
+        if results is not None and results.complete and kept:
             precision = results.versions.get("precision", "unknown precision")
             name = f"[{job.place}] {job.folder.path.name}"
             log(f"{name}: done before in {precision}, {summary(results)}")
@@ -172,18 +165,3 @@ def _clear_frames(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-def read_settings(pairs: Sequence[str]) -> dict[str, object]:
-    """Turn `NAME=VALUE` pairs into settings by dotted name.
-
-    Raises:
-        ConfigError: a pair has no `=`.
-    """
-    settings: dict[str, object] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ConfigError(f"--set takes NAME=VALUE, such as epochs=30, not {pair!r}")
-        settings[name.strip()] = parse_value(value.strip())
-    return settings

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avcil.incremental.errors import ConfigError
-from avcil.incremental.options import build_options
-from avcil.registry import Registry
+from avcil.incremental.options import build_options, refuse_reserved
+from avcil.plugins import BASES, IN_A_FILE
+from avcil.registry import HOW_TO_REFER, Registry
 
 if TYPE_CHECKING:
     from avcil.incremental.methods.base import Method
@@ -35,30 +38,45 @@ METHODS: Registry[type[Method]] = Registry(
     },
     error=ConfigError,
     group="avcil.methods",
-    base="avcil.incremental.methods.base:Method",
+    base=BASES["method"],
 )
 
 
-def method_class(name: str) -> type[Method]:
+def method_class(name: str, source: str | None = None) -> type[Method]:
     """Return the class of a method.
+
+    Args:
+        name: its name or reference.
+        source: hash of the source that it must have; None for any.
 
     Raises:
         ConfigError: the name is unknown, and the message lists the valid ones; or its plug-in is
-            broken.
+            broken, or was edited.
     """
-    if name not in METHODS:
+    if name not in METHODS and not name.endswith(".py"):
         raise ConfigError(
-            f"unknown method {name!r}; choose from {METHODS.choices}, all, or package.module:Class"
+            f"unknown method {name!r}; choose from {METHODS.choices}, all, or {HOW_TO_REFER}"
         )
-    kind = METHODS[name]
+    kind = METHODS[name] if source is None else METHODS.use(name, source)
     if not is_dataclass(kind) or "__dataclass_params__" not in vars(kind):
         raise ConfigError(
             f"method {name!r} cannot be used: its class {kind.__name__} is not a dataclass, so its "
             "settings are unknown; write @dataclass(frozen=True, kw_only=True) above it"
         )
+    refuse_reserved(kind, f"method {name!r}")
     return kind
 
 
-def make_method(name: str, values: Mapping[str, object]) -> Method:
+def usual_head(kind: type[Method]) -> dict[str, object]:
+    """Return `kind.head`; a head in a file is looked for in the folder of the method's file."""
+    head = dict(kind.head)
+    match = IN_A_FILE.fullmatch(str(head.get("name", "")))
+    if match:
+        folder = Path(inspect.getfile(kind)).parent
+        head["name"] = f"{folder / match['file']}:{match['name']}"
+    return head
+
+
+def make_method(name: str, values: Mapping[str, object], source: str | None = None) -> Method:
     """Check hyper-parameters and return the method with them."""
-    return build_options(method_class(name), values, f"method {name!r}")
+    return build_options(method_class(name, source), values, f"method {name!r}")

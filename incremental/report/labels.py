@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from avcil.incremental.report.rows import LOSSES, Row, Settings
@@ -48,10 +49,11 @@ def usual_settings(rivals: Sequence[Row]) -> Settings:
 
 def unsaid(rows: Sequence[Row]) -> list[str]:
     """Return, for each name that several rows share, the usual settings that labels leave out."""
-    usual = {name: usual_settings(rivals) for name, rivals in _by_name(rows).items()}
+    groups = _by_name(rows).values()
+    usual = {short_title(rivals[0]): usual_settings(rivals) for rivals in groups}
     return [
-        f"{name} with {', '.join(f'{key}={value}' for key, value in settings.items())}"
-        for name, settings in usual.items()
+        f"{title} with {', '.join(f'{key}={value}' for key, value in settings.items())}"
+        for title, settings in usual.items()
         if settings
     ]
 
@@ -85,12 +87,12 @@ def short_name(row: Row) -> str:
     extras = [row.modality] if row.modality != "av" else []
     if not row.usual_head:
         extras.append(f"{row.head} head")
-    return f"{row.method} ({', '.join(extras)})" if extras else row.method
+    return f"{row.called} ({', '.join(extras)})" if extras else row.called
 
 
 def short_title(row: Row) -> str:
     """Return the short name with the title of the method."""
-    return row.title + short_name(row).removeprefix(row.method)
+    return row.title + short_name(row).removeprefix(row.called)
 
 
 def _differences(rivals: Sequence[Row]) -> list[str]:
@@ -101,6 +103,54 @@ def _differences(rivals: Sequence[Row]) -> list[str]:
         for name in sorted(names)
         if len({json.dumps(setting(row.settings, name)) for row in rivals}) > 1
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Rows that differ in one setting alone."""
+
+    setting: str
+    """Its dotted name."""
+    points: tuple[tuple[Any, Row], ...]
+    """Its values, sorted, each with its row; None where a run folder leaves the default out."""
+    others: tuple[str, ...]
+    """Settings in which they differ from another sweep of the same setting and name."""
+
+
+NOT_SWEPT = frozenset({"recipe", "modality", "method.name", "method.source"}) | {
+    *("head.name", "head.source")
+}
+"""What rows may differ in without trying a value: labels say it."""
+
+
+def swept_settings(rows: Sequence[Row]) -> list[Sweep]:
+    """Return the settings that rows have several values of, all others the same."""
+    found: list[Sweep] = []
+    for name in _differences(rows):
+        groups: dict[str, list[Row]] = defaultdict(list)
+        for row in rows if name not in NOT_SWEPT else ():
+            rest = {key: value for key, value in row.settings.items() if key != name}
+            groups[json.dumps(rest, sort_keys=True)].append(row)
+        sweeps = [group for group in groups.values() if len(group) > 1]
+        for group in sweeps:
+            rivals = [each[0] for each in sweeps if short_name(each[0]) == short_name(group[0])]
+            others = tuple(
+                f"{key}={setting(group[0].settings, key)}"
+                for key in _differences(rivals)
+                if key != name
+            )
+            points = [(setting(row.settings, name), row) for row in group]
+            points.sort(key=lambda point: _rank(point[0]))
+            found.append(Sweep(name, tuple(points), others))
+    return sorted(
+        found, key=lambda sweep: (sweep.setting, short_title(sweep.points[0][1]), sweep.others)
+    )
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """Order numbers before words."""
+    number = isinstance(value, int | float)
+    return not number, float(value) if number else 0.0, str(value)
 
 
 def told_apart(names: Sequence[str], *more: Sequence[str]) -> list[str]:

@@ -31,18 +31,20 @@ def make_report(
     names: Sequence[str] = ("overview",),
     figures: FigureFiles | None = None,
     videos: Path | None = None,
-) -> None:
-    """Report all finished runs below some folders, on standard output or into a file.
+    screen: int | None = None,
+) -> str:
+    """Return the report of all finished runs below some folders, and write it into a file.
 
     Runs that are damaged, unfinished or repeated are named on standard error and left out.
 
     Args:
         roots: run folders, or folders that hold some.
         form: how it is written.
-        output: the file; None is standard output.
+        output: the file; None writes none.
         names: tables to write, or `all`. CSV, JSON and the page always contain everything.
         figures: which figures to write as files, and where.
         videos: a folder of the clips, whose frames are shown beside attention.
+        screen: width of a terminal that shows bold type.
 
     Raises:
         NoRuns: there is no finished run.
@@ -50,15 +52,15 @@ def make_report(
     """
     chosen = choose(names)
     found = find(roots, videos)
-    if output is None:
-        sys.stdout.write(render(found, form, chosen, _screen()))
-    else:
-        _write(render(found, form, chosen), output)
+    report = render(found, form, chosen, screen)
+    if output is not None:
+        _write(report, output)
     if figures is not None:
         write_figures(found, figures)
+    return report
 
 
-def _screen() -> int | None:
+def terminal_width() -> int | None:
     """Return the width of the terminal; None where output goes elsewhere."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
@@ -113,7 +115,7 @@ def check_report(roots: Sequence[Path], targets: str, tolerance: float) -> bool:
         raise ConfigError(
             f"no target in {targets!r} is about {', '.join(datasets)}: name another file of targets"
         )
-    sys.stdout.write(text.terminal([check_table(checks, tolerance)], _screen()))
+    sys.stdout.write(text.terminal([check_table(checks, tolerance)], terminal_width()))
     return all(check.holds for check in checks)
 
 

@@ -79,9 +79,14 @@ class Row:
         return self.facts.title.removesuffix(OF_THE_PAPER)
 
     @property
+    def called(self) -> str:
+        """The method in a label: its name, or the title of one that was given as `module:Class`."""
+        return self.title if ":" in self.method else self.method
+
+    @property
     def name(self) -> str:
         """The label with the title of the method: for figures, the page and LaTeX."""
-        return self.title + self.label.removeprefix(self.method)
+        return self.title + self.label.removeprefix(self.called)
 
     @property
     def facts(self) -> MethodFacts:

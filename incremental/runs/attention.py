@@ -47,6 +47,7 @@ class Attention:
     audio_hz: float
     clip: str
     label: str
+    """Class; empty if it is not known."""
     answer: str
     video: Path | None
     """File of the clip, if it is on disk."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -60,6 +61,20 @@ class RunFolder:
                 f"{self.path} is being trained by {holder}: wait for it, or stop it first"
             ) from holder
 
+    def clear(self) -> None:
+        """Delete what the folder holds, so that the run begins again.
+
+        Raises:
+            RunBusy: another process trains the run.
+        """
+        if self.path.is_dir():
+            with self.lock():
+                for path in self.path.iterdir():
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    elif path.name != ".lock":
+                        path.unlink()
+
     def start(self, config: Config, results: Results) -> None:
         """Create the folder of a new run."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -76,10 +91,25 @@ class RunFolder:
             return None
         return read_run(self.path).results
 
-    def finish_task(self, task: int, weights: Mapping[str, Tensor], results: Results) -> None:
-        """Save the weights and results after a task, and delete its checkpoint."""
-        stored = save({name: value.contiguous() for name, value in weights.items()})
-        replace_file(self._weights(task), stored)  # a file of save_file has mode 0600
+    def finish_task(
+        self,
+        task: int,
+        weights: Mapping[str, Tensor],
+        rule: Mapping[str, Tensor],
+        results: Results,
+    ) -> None:
+        """Save weights, rule and results after a task, and delete its checkpoint.
+
+        Args:
+            task: its number.
+            weights: of the network.
+            rule: what the classification takes from clips in memory; may be empty.
+            results: of the run so far.
+        """
+        for name, tensors in ((f"task-{task}", weights), (f"rule-{task}", rule)):
+            if tensors:
+                stored = save({key: value.contiguous() for key, value in tensors.items()})
+                replace_file(self._tensors(name), stored)  # a file of save_file has mode 0600
         write_results(self.path, results)
         self._state.unlink(missing_ok=True)
 
@@ -89,7 +119,18 @@ class RunFolder:
         Raises:
             RunDamaged: the file cannot be read.
         """
-        path = self._weights(task)
+        return self._load(f"task-{task}", device)
+
+    def rule(self, task: int, device: torch.device) -> dict[str, Tensor]:
+        """Return the rule that was saved after a task, on a device.
+
+        Raises:
+            RunDamaged: the file cannot be read.
+        """
+        return self._load(f"rule-{task}", device)
+
+    def _load(self, name: str, device: torch.device) -> dict[str, Tensor]:
+        path = self._tensors(name)
         try:
             stored = load_file(path)
         except Exception as error:  # safetensors raises its own type and OSError
@@ -133,8 +174,8 @@ class RunFolder:
     def _state(self) -> Path:
         return self.path / "state.pt"
 
-    def _weights(self, task: int) -> Path:
-        return self.path / f"task-{task}.safetensors"
+    def _tensors(self, name: str) -> Path:
+        return self.path / f"{name}.safetensors"
 
 
 class MetricsLog:

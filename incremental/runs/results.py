@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from avcil.cache.format.layout import read_encoding
+from avcil.cache.schema import Encoding, Storage
 from avcil.incremental.errors import RunDamaged
 from avcil.incremental.options import RENAMED_METHODS
 from avcil.incremental.runs.facts import MethodFacts
@@ -58,6 +60,10 @@ class Results:
     """Changes of `versions` when the run was resumed: `task`, counted from 1, and what changed."""
     method: MethodFacts | None = None
     """Facts about the method; None in folders of version 0.1.0."""
+    encoding: Encoding | None = None
+    """Encoder, settings and shape of the tokens; None in folders of version 0.1.0."""
+    storage: Storage | None = None
+    """How the cache stored the tokens, and so how they were rounded; None as above."""
     confusion: list[list[int]] = field(default_factory=list)
     """[true class][predicted class] test clips after the last task, classes in learning order."""
     leak_free_total: list[int] = field(default_factory=list)
@@ -139,8 +145,14 @@ def read_run(folder: Path) -> Run:
         if found != FORMAT:
             raise RunDamaged(f"{folder} holds run format {found!r}, this version reads {FORMAT}")
         cache = CacheIdentity(**stored.pop("cache"))
-        said = stored.pop("method", None)
-        results = Results(cache=cache, method=MethodFacts(**said) if said else None, **stored)
+        said, tokens, kept = (stored.pop(name, None) for name in ("method", "encoding", "storage"))
+        results = Results(
+            cache=cache,
+            method=MethodFacts(**said) if said else None,
+            encoding=read_encoding(tokens) if tokens else None,
+            storage=Storage(**kept) if kept else None,
+            **stored,
+        )
         _check(results)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, RunDamaged):

@@ -117,7 +117,8 @@ def example_attention(
     store = scenario.store
     names = [name for task in scenario.class_names() for name in task]
     ids = [store.manifest.ids[row] for row in scenario.example_rows()]
-    videos = find_videos(Path(store.where).parent / "videos", ids)
+    folders = [Path(path).parent / "videos" for path in store.paths]
+    videos = {clip: file for each in folders for clip, file in find_videos(each, ids).items()}
     predicted = predict(network, clips, rule)
     return [
         Attention(

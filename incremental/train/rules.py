@@ -5,7 +5,7 @@ Shapes: N clips, B of a batch, D width, C classes seen so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -30,12 +30,27 @@ def make_rule(kind: Classify, method: Method, network: Network, clips: TokenSet)
         network: the trained network.
         clips: what means and covariance are taken from; not read for `logits`.
     """
+    return restore_rule(kind, method, fit_rule(kind, network, clips))
+
+
+def fit_rule(kind: Classify, network: Network, clips: TokenSet) -> dict[str, Tensor]:
+    """Return what a rule of a kind takes from clips, for `restore_rule`: nothing for `logits`."""
+    if kind == "logits":
+        return {}
+    if kind == "nearest-mean":
+        return {"means": class_means(network, clips)}
+    features, labels = all_features(network, clips)
+    weight, bias = discriminant(features, labels, network.classifier.classes)
+    return {"weight": weight, "bias": bias}
+
+
+def restore_rule(kind: Classify, method: Method, fitted: Mapping[str, Tensor]) -> Rule:
+    """Return the rule of a kind from what `fit_rule` returned."""
     if kind == "logits":
         return method.scores
     if kind == "nearest-mean":
-        return nearest_mean(class_means(network, clips))
-    features, labels = all_features(network, clips)
-    return linear(*discriminant(features, labels, network.classifier.classes))
+        return nearest_mean(fitted["means"])
+    return linear(fitted["weight"], fitted["bias"])
 
 
 def nearest_mean(means: Tensor) -> Rule:

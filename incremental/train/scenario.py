@@ -15,6 +15,8 @@ from avcil.incremental.errors import ConfigError
 
 EXAMPLES = 4
 """Number of clips whose attention is saved."""
+KEPT_CLIPS = 400
+"""Number of test clips whose features are saved, the same of each class."""
 
 
 class Scenario:
@@ -23,8 +25,13 @@ class Scenario:
     A label is the index of a class in the cache, a position its index in the learning order.
     """
 
-    def __init__(self, config: Config, store: FeatureStore) -> None:
+    def __init__(self, config: Config, store: FeatureStore, finished: int = 0) -> None:
         """Divide the classes of a cache into the tasks of a configuration.
+
+        Args:
+            config: the configuration.
+            store: the cache.
+            finished: number of tasks that are trained, whose classes need no training clips.
 
         Raises:
             ConfigError: the classes do not fit the tasks, or a class has no clips in some split.
@@ -37,7 +44,7 @@ class Scenario:
         self.labels = kept[order]  # by position
         self.positions = np.full(len(names), -1)  # by label; -1 is a class that is left out
         self.positions[self.labels] = np.arange(len(self.labels))
-        self.tasks = split_tasks(len(classes), config.tasks, config.first_task)
+        self.tasks = split_tasks(len(classes), config.tasks, config.first_task, config.task_sizes)
         if config.rule == "nearest-mean" and config.make_method().replay is not Replay.ALL:
             _check_memory(config, len(classes))
         self.leaks = leaks(store.manifest, self.positions[store.manifest.labels] >= 0)  # [N]
@@ -50,6 +57,8 @@ class Scenario:
             for position, label in enumerate(self.labels):
                 self._rows[split, position] = rows[labels == label]
                 if label in labels:
+                    continue
+                if split == "train" and any(position in task.new for task in self.tasks[:finished]):
                     continue
                 if split == "val" and config.select == "last":
                     self.validates = False
@@ -74,6 +83,11 @@ class Scenario:
         """Return the first test clip of each of the first `EXAMPLES` classes."""
         positions = range(min(EXAMPLES, len(self.labels)))
         return np.array([self._rows["test", position][0] for position in positions], np.int64)
+
+    def kept_rows(self, positions: range) -> NDArray[np.int64]:
+        """Return the first test clips of each class, class by class."""
+        each = max(1, KEPT_CLIPS // len(self.labels))
+        return np.concatenate([self._rows["test", position][:each] for position in positions])
 
     def clips_to_test(self) -> list[int]:
         """Return the number of test clips of each task."""

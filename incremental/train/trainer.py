@@ -10,16 +10,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from avcil.incremental.config.config import Config, derive_seed
 from avcil.incremental.data.clips import Replay, TokenSet
 from avcil.incremental.data.exemplars import Memory, rank
 from avcil.incremental.data.placement import DESCRIPTIONS, Location, Placement, clip_bytes
 from avcil.incremental.data.tasks import Task
-from avcil.incremental.errors import RunDamaged
-from avcil.incremental.heads.classifiers import CLASSIFIERS, Classifier
 from avcil.incremental.heads.network import Network
 from avcil.incremental.runs.attention import write_attention
+from avcil.incremental.runs.features import write_features
 from avcil.incremental.runs.folder import MetricsLog, RunFolder
 from avcil.incremental.runs.results import Results
 from avcil.incremental.train.checkpoint import Checkpoint, CheckpointTimer, Progress
@@ -28,10 +28,11 @@ from avcil.incremental.train.evaluate import (
     features_of_class,
     predict,
     record_test,
+    unit_features,
 )
 from avcil.incremental.train.fit import Fit, make_optimizer
-from avcil.incremental.train.precision import autocast_type
-from avcil.incremental.train.rules import make_rule
+from avcil.incremental.train.networks import add_classes, load_network, new_network
+from avcil.incremental.train.rules import fit_rule, restore_rule
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.teacher import Teacher
 from avcil.runtime.progress import Bar, log
@@ -103,7 +104,7 @@ class Trainer:
             )
         del clips  # testing needs the memory
 
-        self.test(task, network)
+        fitted = self.test(task, network)
 
         results = self.results
         if self.scenario.validates:
@@ -111,7 +112,7 @@ class Trainer:
         results.best_epochs.append(progress.best_epoch)
         results.exemplars.append([self.store.manifest.ids[row] for row in self.memory.rows])
         results.seconds.append(round(progress.seconds + time.perf_counter() - start, 3))
-        self.folder.finish_task(task.index, network.state_dict(), results)
+        self.folder.finish_task(task.index, network.state_dict(), fitted, results)
 
     def train(
         self, task: Task, clips: TokenSet, current: int, bar: Bar
@@ -157,17 +158,30 @@ class Trainer:
         self.network = network
         return network, progress
 
-    def test(self, task: Task, network: Network) -> None:
-        """Add a row to the accuracy matrix; after the last task, save examples of attention."""
+    def test(self, task: Task, network: Network) -> dict[str, Tensor]:
+        """Add a row to the accuracy matrix; after the last task, save examples of attention.
+
+        Returns:
+            what `fit_rule` took from the clips in memory.
+        """
         kept = self._stream(self._rows_at_test(task))
-        rule = make_rule(self.config.rule, self.method, network, kept)
+        fitted = fit_rule(self.config.rule, network, kept)
+        rule = restore_rule(self.config.rule, self.method, fitted)
         rows = self.scenario.rows("test", task.seen)
         predicted = predict(network, self._stream(rows), rule).cpu().numpy()
         record_test(self.results, self.scenario, task, rows, predicted)
+        self._keep_features(network, task.new, task.index)
         if self.results.complete:
+            self._keep_features(network, task.seen, None)
             clips = self._load(self.scenario.example_rows())
             attention = example_attention(network, self.scenario, clips, rule)
             write_attention(self.folder.path, attention)
+        return fitted
+
+    def _keep_features(self, network: Network, positions: range, task: int | None) -> None:
+        clips = self._stream(self.scenario.kept_rows(positions))
+        features = unit_features(network, clips).cpu().float().numpy()
+        write_features(self.folder.path, task, (clips.labels.cpu().numpy(), features))
 
     def _rows_at_test(self, task: Task) -> NDArray[np.int64]:
         """Return the training clips that means and covariance may be taken from at the test.
@@ -207,27 +221,11 @@ class Trainer:
     def _resume_network(self, task: int) -> Network:
         """Return the network as the run folder holds it after a task."""
         network = self._new_network()
-        add_classes(network, self.scenario.tasks[task])
-        weights = self.folder.weights(task, self.placement.device)
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise RunDamaged(
-                f"the weights of task {task + 1} in {self.folder.path} do not fit this version's "
-                "network: delete the folder to train the run again"
-            ) from error
+        load_network(network, self.folder, self.scenario.tasks[task])
         return network
 
     def _new_network(self) -> Network:
-        options, encoding = self.config.head_options(), self.store.encoding
-
-        def make_classifier(width: int) -> Classifier:
-            own = self.method.classifier(width)
-            return CLASSIFIERS[options.classifier](width) if own is None else own
-
-        autocast = autocast_type(self.config, encoding, self.placement.device)
-        network = Network(self.config.head["name"], options, encoding, make_classifier, autocast)
-        return network.to(self.placement.device)
+        return new_network(self.config, self.method, self.store.encoding, self.placement.device)
 
     def _load(self, rows: NDArray[np.int64]) -> TokenSet:
         return TokenSet.load(self.store, rows, self.scenario.positions, self.placement)
@@ -259,10 +257,3 @@ class Trainer:
             self._logged = location
             placed = f"{len(clips)} training clips, {size_gb:.3g} GB, {DESCRIPTIONS[location]}"
             log(f"{self.folder.path.name}: {placed}")
-
-
-def add_classes(network: Network, task: Task) -> None:
-    """Add the missing classes to the classifier, task by task, up to those of `task`."""
-    for span in (*task.earlier, task.new):
-        if network.classifier.classes < span.stop:
-            network.classifier.grow(len(span))

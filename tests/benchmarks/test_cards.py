@@ -10,7 +10,8 @@ import pytest
 from avcil.benchmarks.cards import Card, CardError, cards, read_card
 from avcil.extract.datasets.lists import READERS
 from avcil.extract.datasets.published import file_key
-from avcil.incremental.config.resolve import RECIPES, Request, Subject, resolve
+from avcil.incremental.config.recipes import RECIPES
+from avcil.incremental.config.resolve import Request, Subject, resolve
 from avcil.incremental.methods import METHODS
 from avcil.incremental.report.tables.targets import read_targets
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from avcil.cli import app, main
 
 COMMANDS = [
-    *("extract", "train", "report", "demo", "datasets"),
+    *("extract", "train", "report", "demo", "datasets", "list", "check"),
     *("cache info", "cache verify", "cache import", "cache export"),
 ]
 
@@ -108,7 +108,7 @@ WRONG_SETTINGS = {
     "setting of the wrong type": (["--set", "epochs=many"], ["epochs", "'many'", "int"]),
     "setting given twice": (
         ["--set", "epochs=1", "--set", "epochs=2"],
-        ["error: epochs is set more than once: give it once"],
+        ["error: epochs is set more than once: give it once, with several values as epochs=A,B"],
     ),
     "too many tasks": (["--tasks", "70"], ["6 classes cannot make 70 tasks"]),
     "seeds that are no numbers": (["--seeds", "a"], ["--seeds", "'a'"]),
@@ -148,7 +148,7 @@ def test_train_and_report_by_hand(toy_cache: Path, tmp_path: Path) -> None:
     assert all((tmp_path / folder / "results.json").exists() for folder in folders)
     reported = avcil("report", cwd=tmp_path)
     assert reported.returncode == 0, reported.stderr
-    assert "guided" in reported.stdout
+    assert "Guided" in reported.stdout
     assert "random" in reported.stdout
 
 

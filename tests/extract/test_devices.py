@@ -18,6 +18,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from avcil.api.caches import chosen_storage
 from avcil.cache.errors import CacheBusy, FingerprintMismatch
 from avcil.cache.format.layout import RECORDS
 from avcil.cache.samples import write_sample
@@ -26,7 +27,6 @@ from avcil.cache.storage.open import open_files
 from avcil.cache.verify import verify
 from avcil.cache.writer import CacheWriter
 from avcil.cli import app
-from avcil.commands.options import chosen_storage
 from avcil.extract.datasets import Dataset
 from avcil.extract.decode.decoders import decoding_bytes
 from avcil.extract.devices import Processes, several

@@ -40,7 +40,9 @@ def expected(kind: Kind) -> Media:
     wave = wave[: round(SECONDS * SAMPLE_RATE)]
     times = np.array(kind.times_s) + kind.lead / kind.rate
     tokens = np.arange(round(len(wave) / SAMPLE_RATE * RATE_HZ)) / RATE_HZ
-    index = np.abs(np.round(times[None] - tokens[:, None], 9)).argmin(axis=1)
+    earlier, later = times[:-1], times[1:]
+    changes = np.append(np.maximum((earlier + later) / 2, later - 0.1), np.inf)
+    index = (np.round(changes[None], 9) < np.round(tokens[:, None], 9)).sum(axis=1)
     upright = np.rot90(np.stack(list(kind.pictures())), -kind.quarter_turns, axes=(1, 2))
     resizing = load_encoder("tiny", torch.device("cpu")).resizing
     assert resizing is not None

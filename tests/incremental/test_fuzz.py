@@ -19,13 +19,13 @@ from typer.testing import CliRunner, Result
 from avcil.cache.schema import SPLITS, Manifest
 from avcil.cli import app
 from avcil.errors import AvcilError
+from avcil.incremental.contract.toy import write_toy_cache
 from avcil.incremental.methods import METHODS
 from avcil.incremental.report.figures.write import FIGURES, FigureFiles, write_figures
 from avcil.incremental.report.make import Format, render
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
 from avcil.incremental.report.tables import TABLES
-from tests.conftest import write_toy_cache
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 DATASETS = NAMES.filter(

@@ -51,7 +51,8 @@ def draw_attention(attention: Attention, size: Size = "column") -> Figure:
 def _title(attention: Attention, width: float) -> str:
     right = attention.answer == attention.label
     answer = "classified correctly" if right else f"classified as {literal(attention.answer, 24)}"
-    lines = attention.clip, f"{literal(attention.label, 24)}, {answer}"
+    known = f"{literal(attention.label, 24)}, " if attention.label else ""
+    lines = attention.clip, f"{known}{answer}"
     return "\n".join(fitted(line, width - 0.2, 8) for line in lines)
 
 

@@ -24,6 +24,7 @@ from avcil.incremental.report.figures.canvas import (
 )
 from avcil.incremental.report.figures.classes import draw_class_forgetting, draw_tasks
 from avcil.incremental.report.figures.clock import trained_together
+from avcil.incremental.report.figures.features import draw_features, drift_to_draw
 from avcil.incremental.report.figures.matrices import draw_confusion, draw_matrices
 from avcil.incremental.report.figures.style import series_style
 from avcil.incremental.report.figures.sweeps import sweep_curves
@@ -80,6 +81,9 @@ def row_figures(row: Row, kind: str) -> Drawn:
             yield kind, lambda size: draw_confusion(*answers, row.name, size)
         elif answers and len(run.results.tasks) > 1:
             yield kind, lambda size: draw_class_forgetting(row, answers, size)
+    elif kind == "features":
+        if drift := drift_to_draw(row):
+            yield kind, lambda size: draw_features(drift, row.name, size)
     elif kind == "attention":
         for number, kept in enumerate(kept_attention(run.folder, run.videos)):
             yield f"{kind}-{number}", partial(draw_attention, kept)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-
 from avcil.incremental.report.figures.curves import Curve
 from avcil.incremental.report.figures.style import method_style
-from avcil.incremental.report.labels import short_title
-from avcil.incremental.report.rows import Benchmark, Row
+from avcil.incremental.report.labels import short_title, swept_settings
+from avcil.incremental.report.rows import Benchmark
 
 
 def sweep_curves(found: Benchmark) -> dict[str, list[Curve]]:
@@ -16,30 +13,22 @@ def sweep_curves(found: Benchmark) -> dict[str, list[Curve]]:
 
     The rows of a curve differ in this setting alone. Curves have at least two points.
     """
-    names = sorted({name for row in found.rows for name in row.settings})
-    return {name: lines for name in names if (lines := _lines(found.rows, name))}
-
-
-def _lines(rows: list[Row], name: str) -> list[Curve]:
-    groups: dict[str, dict[float, Row]] = defaultdict(dict)
-    for row in rows:
-        value = row.settings.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            rest = {key: other for key, other in row.settings.items() if key != name}
-            groups[json.dumps(rest, sort_keys=True)][float(value)] = row
-    lines = []
-    for group in groups.values():
-        if len(group) > 1:
-            pairs = sorted(group.items())
-            row = pairs[0][1]
-            summaries = [row.accuracy for _, row in pairs]
-            lines.append(
-                Curve(
-                    short_title(row),
-                    [value for value, _ in pairs],
-                    [summary.mean for summary in summaries],
-                    [summary.deviation or 0.0 for summary in summaries],
-                    method_style(row.method),
-                )
+    curves: dict[str, list[Curve]] = {}
+    for sweep in swept_settings(found.rows):
+        points = [
+            (float(value), row)
+            for value, row in sweep.points
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        if len(points) > 1:
+            row = points[0][1]
+            summaries = [row.accuracy for _, row in points]
+            curve = Curve(
+                ", ".join([short_title(row), *sweep.others]),
+                [value for value, _ in points],
+                [summary.mean for summary in summaries],
+                [summary.deviation or 0.0 for summary in summaries],
+                method_style(row.method),
             )
-    return sorted(lines, key=lambda line: line.label)
+            curves.setdefault(sweep.setting, []).append(curve)
+    return curves

@@ -23,7 +23,7 @@ SHARED = (
     "sweep",
 )  # fmt: skip
 """Kinds of figures that show all rows of a benchmark."""
-OF_A_ROW = ("losses", "epochs", "confusion", "classes", "attention")
+OF_A_ROW = ("losses", "epochs", "confusion", "classes", "features", "attention")
 """Kinds of figures of which each row has its own."""
 FIGURES = (*SHARED, *OF_A_ROW)
 SIZES_UP_TO = 40

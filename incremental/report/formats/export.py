@@ -8,17 +8,18 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
 from avcil.incremental.report.rows import Benchmark, Row, Summary, class_order, spell_sizes
 from avcil.incremental.runs.results import Run
 
 JSON_FORMAT = 1
-FIGURES = (
-    "mean_accuracy", "average_forgetting", "last_accuracy", "backward_transfer",
-    "forgetting_including_last", "first_minus_last", "anytime_accuracy", "old_accuracy",
-    "new_accuracy",
+MORE_FIGURES = (
+    "backward_transfer", "forgetting_including_last", "first_minus_last", "anytime_accuracy",
+    "old_accuracy", "new_accuracy",
 )  # fmt: skip
+FIGURES = ("mean_accuracy", "average_forgetting", "last_accuracy", *MORE_FIGURES)
 """Properties of the accuracy matrix that are written in percent, None where there is none."""
 VERSIONS = ("precision", "device", "avcil", "torch", "numpy", "python")
 
@@ -67,7 +68,7 @@ def _run_line(found: Benchmark, row: Row, run: Run) -> dict[str, object]:
 
 def _csv_line(found: Benchmark, row: Row) -> dict[str, object]:
     cache = found.cache
-    return {
+    line: dict[str, object] = {
         "dataset": cache.dataset,
         "encoder": cache.encoder,
         "fingerprint": cache.fingerprint,
@@ -90,6 +91,11 @@ def _csv_line(found: Benchmark, row: Row) -> dict[str, object]:
         "leak_free_accuracy": row.leak_free and _number(row.leak_free.mean),
         "leak_free_accuracy_deviation": row.leak_free and row.leak_free.deviation,
     }
+    for name in MORE_FIGURES:
+        summary = row.summary(attrgetter(name))
+        line[name] = _number(summary.mean)
+        line[f"{name}_deviation"] = _number(summary.deviation)
+    return line
 
 
 def _number(value: float | None) -> float | None:
@@ -124,6 +130,7 @@ def _row(row: Row) -> dict[str, Any]:
         "average_forgetting": _summary(row.forgetting),
         "last_accuracy": _summary(row.last),
         "leak_free_accuracy": _summary(row.leak_free) if row.leak_free else None,
+        **{name: _summary(row.summary(attrgetter(name))) for name in MORE_FIGURES},
         "runs": [run_details(run) for run in row.runs],
     }
 

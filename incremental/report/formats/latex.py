@@ -53,7 +53,7 @@ def document(tables: Iterable[Table]) -> str:
 
 def _transliterated(tables: Iterable[Table]) -> str:
     """Return comments that say which words were transliterated, and what was written."""
-    cells = (cell.printed for table in tables for row in table.rows for cell in row)
+    cells = (cell.text for table in tables for row in table.rows for cell in row)
     titles = (text for table in tables for text in (table.title, *table.notes))
     words = dict.fromkeys(word for text in (*titles, *cells) for word in text.split())
     changed = {word: "".join(map(_ascii, word)) for word in words if not word.isascii()}
@@ -115,7 +115,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = MINUS.sub("$-$", escape(cell.printed))
+    text = MINUS.sub("$-$", escape(cell.text))
     if cell.mark is Mark.BEST:
         return rf"\textbf{{{text}}}"
     return rf"\underline{{{text}}}" if cell.mark is Mark.SECOND else text

@@ -18,6 +18,7 @@ TABLES: Registry[OfEach | OfGroups] = Registry(
         "losses": "avcil.incremental.report.tables.paper:LOSSES",
         "modalities": "avcil.incremental.report.tables.paper:MODALITIES",
         "tasks": "avcil.incremental.report.tables.paper:TASKS",
+        "sweeps": "avcil.incremental.report.tables.sweeps:SWEEPS",
         "metrics": "avcil.incremental.report.tables.metrics:METRICS",
         "pairs": "avcil.incremental.report.tables.compare:PAIRS",
         "caches": "avcil.incremental.report.tables.compare:CACHES",

@@ -164,7 +164,7 @@ def _by_label(group: Sequence[Benchmark]) -> dict[str, list[Row | None]]:
     places = [place for place, found in enumerate(group) for _ in found.rows]
     table: dict[str, list[Row | None]] = {}
     for place, row in zip(places, named([r for b in group for r in b.rows]), strict=True):
-        table.setdefault(row.label, [None] * len(group))[place] = row
+        table.setdefault(row.name, [None] * len(group))[place] = row
     return table
 
 

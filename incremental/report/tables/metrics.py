@@ -15,6 +15,7 @@ from avcil.incremental.report.tables.table import (
     figure_cell,
     mark_best,
     name_benchmark,
+    name_cell,
 )
 from avcil.incremental.report.tables.targets import Target
 from avcil.incremental.runs.matrix import AccuracyMatrix
@@ -47,7 +48,7 @@ def metrics_table(found: Benchmark, targets: Sequence[Target] = ()) -> Table:
     ]
     rows = [
         [
-            Cell(row.label),
+            name_cell(row),
             *(figure_cell(row.summary(figure)) for _, figure in FIGURES.values()),
             _transfer_cell(row, found),
         ]

@@ -41,7 +41,7 @@ def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list
     notes += [*_mixed(rows), *_resumed(rows)]
     notes += [f"Where a label does not say otherwise: {usual}." for usual in unsaid(rows)]
     notes += [
-        f"{method} trains on all clips of all tasks seen: an upper bound, not ranked."
+        f"{method} trains on all clips of all tasks seen: not ranked."
         for method in upper_bounds(rows)
     ]
     card = cards().get(found.cache.dataset)
@@ -62,7 +62,7 @@ def benchmark_notes(found: Benchmark, rows: Sequence[Row] | None = None) -> list
 
 def upper_bounds(rows: Iterable[Row]) -> list[str]:
     """Return the names of the methods that are not ranked."""
-    return list(dict.fromkeys(row.method for row in rows if not row.competes))
+    return list(dict.fromkeys(row.title for row in rows if not row.competes))
 
 
 def _protocol_note(rows: Sequence[Row]) -> str:
@@ -101,7 +101,7 @@ def _mixed(rows: Sequence[Row]) -> list[str]:
                     if own == value
                 ]
                 some = f" (seed {', '.join(seeds)})" if len(seeds) < len(values) else ""
-                having[value].append(row.label + some)
+                having[value].append(row.name + some)
         if len(having) > 1:
             spelled = (f"{value} for {'; '.join(labels)}" for value, labels in having.items())
             notes.append(f"Runs differ in {name}: {'. '.join(spelled)}.")
@@ -116,7 +116,7 @@ def _resumed(rows: Sequence[Row]) -> list[str]:
             for change in run.results.resumed:
                 versions = ", ".join(f"{k} {v}" for k, v in change.items() if k != "task")
                 notes.append(
-                    f"{row.label}, seed {run.config['seed']}: from task {change['task']} on with "
+                    f"{row.name}, seed {run.config['seed']}: from task {change['task']} on with "
                     f"{versions}."
                 )
     return notes

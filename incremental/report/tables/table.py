@@ -38,13 +38,6 @@ class Cell:
     value: float | None = None
     """What a column is sorted and ranked by."""
     mark: Mark = Mark.NONE
-    paper: str = ""
-    """The text as a paper prints it, where that differs: the title of a method, not its name."""
-
-    @property
-    def printed(self) -> str:
-        """The text for LaTeX and the page."""
-        return self.paper or self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +108,15 @@ class OfGroups:
 
 
 def name_cell(row: Row) -> Cell:
-    """Return the name of a row."""
-    return Cell(row.label, paper=row.name)
+    """Return the name of a row, with its method as a paper prints it."""
+    return Cell(row.name)
 
 
 def figure_cell(summary: Summary) -> Cell:
     """Return `mean ± deviation`; without the deviation for a single run."""
     if math.isnan(summary.mean):
         return Cell(NOTHING)
-    text = f"{summary.mean:.{DECIMALS}f}"
+    text = f"{round(summary.mean, DECIMALS) + 0.0:.{DECIMALS}f}"  # never -0.00
     if summary.deviation is not None:
         text += f" ± {summary.deviation:.{DECIMALS}f}"
     return Cell(text, summary.mean)

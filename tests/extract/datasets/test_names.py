@@ -138,7 +138,9 @@ def test_classes_that_hardly_differ_are_named_and_kept_apart(
 def test_one_file_under_two_names_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.mp4")
     (tmp_path / "link.mp4").symlink_to("a/1.mp4")
-    for other in ("./a/1.mp4", "a//1.mp4", "a/../a/1.mp4", f"{tmp_path}/a/1.mp4", "link.mp4"):
+    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "a" / "1.mp4")
+    paths = ("./a/1.mp4", "a//1.mp4", "a/../a/1.mp4", f"{tmp_path}/a/1.mp4", "link.mp4", "hard.mp4")
+    for other in paths:
         with pytest.raises(DatasetError, match=r"1 files of data set 'mine' are several clips"):
             table(tmp_path, f"path,label,split\na/1.mp4,x,train\n{other},x,test\n")
 

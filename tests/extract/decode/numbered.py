@@ -95,9 +95,10 @@ def write(
     layout: str = "mono",
     seconds: float = SECONDS,
     options: dict[str, str] | None = None,
+    muxing: dict[str, str] | None = None,
 ) -> Path:
     """Write numbered frames and noise, with changed packets."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=muxing or {}) as container:
         video: Any = container.add_stream(codecs[0], rate=FPS, options=options or {"g": "25"})
         video.height, video.width, video.pix_fmt = 32, 80, "yuv420p"
         audio: Any = container.add_stream(codecs[1], rate=rate, layout=layout)

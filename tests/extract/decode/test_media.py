@@ -62,7 +62,7 @@ def write(
                 container.mux(video.encode(picture))
             container.mux(video.encode())
         if audio is not None and sound is not None:
-            block = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
+            block = av.AudioFrame.from_ndarray(sound.T.reshape(1, -1), format="flt", layout=layout)
             block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
             resampler = av.AudioResampler(format=audio.format, layout=layout, rate=rate)
             for part in resampler.resample(block):
@@ -99,12 +99,12 @@ def test_on_a_tie_the_earlier_frame_is_seen(tmp_path: Path) -> None:
     assert shown(path, AT_25)[:6] == [0, 0, 1, 1, 2, 2]
 
 
-def test_with_few_frames_each_is_kept_once_and_seen_often(tmp_path: Path) -> None:
+def test_no_frame_is_seen_more_than_0_1_s_before_a_player_shows_it(tmp_path: Path) -> None:
     times = [0.0, 0.1, 1.0, 1.2]  # a variable frame rate
     path = write(tmp_path / "vfr.mp4", times_s=times, frames=numbered(4), sound=tone(1.6, 16_000))
     media = decode(path, AT_8)
     assert len(media.frames) == 4
-    assert media.frame_index.tolist() == [0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+    assert media.frame_index.tolist() == [0, *[1] * 7, 2, 3, 3, 3, 3]
 
 
 def test_what_lies_beyond_the_nominal_length_is_cut(tmp_path: Path) -> None:
@@ -135,15 +135,14 @@ def test_sound_is_resampled_and_then_averaged_over_channels(tmp_path: Path) -> N
     assert np.array_equal(decode(path, AT_25).waveform, expected[:32_000])
 
 
-@pytest.mark.parametrize(
-    ("name", "codecs", "layout", "channels", "rate"),
-    [
-        ("webm", ("libvpx-vp9", "libopus"), "mono", 1, 48_000),
-        ("mkv", ("libx264", "flac"), "5.1", 6, 48_000),
-        ("avi", ("mpeg4", "pcm_s16le"), "stereo", 2, 8_000),
-        ("mp4", ("libx264", "aac"), "5.1", 6, 48_000),
-    ],
-)
+@pytest.mark.parametrize(("name", "codecs", "layout", "channels", "rate"), [
+    ("webm", ("libvpx-vp9", "libopus"), "mono", 1, 48_000),
+    ("mkv", ("libx264", "flac"), "5.1", 6, 48_000),
+    ("avi", ("mpeg4", "pcm_s16le"), "stereo", 2, 8_000),
+    ("mp4", ("libx264", "aac"), "5.1", 6, 48_000),
+    ("mkv", ("libx264", "flac"), "7.1", 8, 48_000),
+    ("mkv", ("libx264", "pcm_s16le"), "hexadecagonal", 16, 16_000),
+])  # fmt: skip
 def test_other_containers_codecs_layouts_and_rates_decode(
     tmp_path: Path, name: str, codecs: tuple[str, str], layout: str, channels: int, rate: int
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from avcil.extract.decode.media import decode
@@ -39,6 +40,24 @@ def test_one_packet_with_a_wrong_time_moves_no_other(tmp_path: Path) -> None:
 
     path = write(tmp_path / "a.mkv", wrong, codecs=("ffv1", "pcm_s16le"))
     assert_together(decode(path, SAMPLING))
+
+
+def test_blocks_shorter_than_the_precision_of_their_times_are_all_used(tmp_path: Path) -> None:
+    def cut(packet: Any, kind: str, number: int) -> list[Any]:
+        if kind == "video":
+            return [packet]
+        pieces = []
+        for start in range(0, packet.size, 80):  # 40 samples, as in TrueHD: 0.8 ms
+            piece = av.Packet(bytes(packet)[start : start + 80])
+            piece.pts = piece.dts = packet.pts + start // 2
+            piece.time_base, piece.stream = packet.time_base, packet.stream
+            pieces.append(piece)
+        return pieces
+
+    path = write(tmp_path / "a.mkv", cut, codecs=("ffv1", "pcm_s16le"), rate=48_000)
+    media = decode(path, SAMPLING)
+    assert media.note == ""
+    assert_together(media)
 
 
 @pytest.mark.parametrize("second", [(48_000, "mono"), (24_000, "mono"), (44_100, "stereo")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -218,6 +219,30 @@ def test_a_folder_without_weights_or_configuration_says_what_is_missing(tmp_path
     (tmp_path / "checkpoint.pt").write_bytes(b"<html>")
     with pytest.raises(EncoderError, match=r"cannot be read as a checkpoint"):
         load_encoder(str(tmp_path), CPU)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[]", r"config.json holds a list instead of named settings"),
+        (b'{"vision_encoder": null}', r"config.json has no vision_encoder.name, image_size, dim"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            r"not valid JSON: it is a Git LFS pointer",
+        ),
+    ],
+)
+def test_what_is_no_configuration_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(str(tmp_path), CPU)
+
+
+def test_a_configuration_may_have_a_byte_order_mark(release: Path, tmp_path: Path) -> None:
+    shutil.copytree(release, tmp_path, dirs_exist_ok=True)
+    config = (release / "config.json").read_bytes()
+    (tmp_path / "config.json").write_bytes(b"\xef\xbb\xbf" + config)
+    assert fingerprint(tmp_path) == fingerprint(release)
 
 
 def test_both_spellings_of_weight_norm_fold_to_the_same_weight() -> None:

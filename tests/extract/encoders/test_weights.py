@@ -73,6 +73,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99123
         (b"", r"empty or missing: (fetch it|delete it)"),
         (b"Access to model facebook/x is restricted.\n", r"a text, 'Access to model facebook/x"),
         (b'{"error": "Repository not found"}', r"a text, '{\"error\""),
+        (bytes(9999), r"filled with zeros"),
+        (b"\x1f\x8b\x08\x00", r"compressed by gzip"),
     ],
 )
 def test_what_is_no_file_of_weights_is_named(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from avcil.incremental.config.config import Config
-from avcil.incremental.config.resolve import RECIPES, Request, Subject, resolve
+from avcil.incremental.config.recipes import RECIPES
+from avcil.incremental.config.resolve import Request, Subject, resolve
 from avcil.incremental.config.sweep import plan
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.methods import METHODS
@@ -139,7 +141,7 @@ def test_a_plan_keeps_what_was_asked_for() -> None:
 
 
 def test_all_methods_memories_and_seeds_multiply() -> None:
-    found = plan(Request(), methods="all", memories=(20, 40), seeds=(0, 1, 2))
+    found = plan(Request(), methods="all", sweeps={"memory": (20, 40)}, seeds=(0, 1, 2))
     assert len({(r.method, r.settings["memory"], r.seed) for r in found}) == len(METHODS) * 6
 
 
@@ -163,5 +165,53 @@ def test_a_table_and_a_setting_that_it_chooses_are_refused() -> None:
         plan(Request(settings={"tasks": 14}), table="4")
     with pytest.raises(ConfigError, match=r"table 2 chooses losses.kd itself"):
         plan(Request(settings={"losses.kd": 0.3}), table="2")
-    with pytest.raises(ConfigError, match="--memory or with --set"):
-        plan(Request(settings={"memory": 100}), memories=[170])
+    with pytest.raises(ConfigError, match=r"table 4 chooses tasks itself"):
+        plan(Request(), table="4", sweeps={"tasks": (5, 10)})
+
+
+OWN = """
+title = "Shorter"
+base = "fast"
+
+[defaults]
+epochs = 7
+head.width = 32
+
+[methods.guided]
+losses.kd = 0.5
+"""
+
+
+def test_a_recipe_in_a_file_changes_the_one_it_is_based_on(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWN)
+    own, fast = (
+        resolve(Request(recipe=recipe), subject()) for recipe in (f"{tmp_path}/own.toml", "fast")
+    )
+    assert (own.recipe, own.epochs, own.head["width"], own.losses["kd"]) == ("own.toml", 7, 32, 0.5)
+    changed = {name for name, value in own.plain().items() if value != fast.plain()[name]}
+    assert changed == {"recipe", "epochs", "head", "losses"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"recipe /.*own\.toml cannot be read: .*No such file"),
+        ("epochs =", r"own\.toml cannot be read: Invalid value \(at end of document\)"),
+        ("epochs = 3", "unknown part 'epochs'; it may have title, base, defaults"),
+        ("defaults = 3", r"defaults must be a table, \[defaults\], not 3"),
+        ("base = 'quick'", "base is 'quick'; it must be one of fast, paper, avcil"),
+        ("[defaults]\nepochs = 3", "does not set batch_size, .*, or write base = \"fast\""),
+        ("[methods]\nguided = 3", r"methods\.guided must be a table, not 3"),
+        ("base = 'fast'\n[defaults]\nlosses = 3", "'losses' is no setting: losses is a group"),
+        ("base = 'fast'\n[defaults]\nepochs.x = 3", r"own\.toml: 'epochs\.x' is no setting"),
+        ("base = 'fast'\n[defaults]\nepoch = 3", "no setting 'epoch'; choose from"),
+        ("base = 'fast'\n[defaults]\nseed = 3", "seed is not set with --set"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_recipe_is_refused(
+    text: str | None, message: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        resolve(Request(recipe=f"{tmp_path}/own.toml"), subject("mine"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +13,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from avcil.cache.reader import FeatureStore
+from avcil.incremental.contract.runs import (
+    back_to_task,
+    forbidden_clips,
+    last_epochs,
+    loss_falls,
+    memory_is_kept,
+    same_run,
+    terms_take_part,
+    weights_hold_no_clip,
+)
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.launch.schedule import train
 from avcil.incremental.methods import METHODS, make_method
 from avcil.incremental.runs.folder import RunFolder
-from avcil.incremental.runs.results import Epoch, read_metrics, read_run, write_results
+from avcil.incremental.runs.results import read_run
 from tests.incremental.methods.training import config, run
 
 TRAINED = [name for name in METHODS if make_method(name, {}).terms]
 CLOSED = [name for name in METHODS if name not in TRAINED]
-
-
-def last_task(folder: Path) -> list[Epoch]:
-    """What the epochs of the last of three tasks measured."""
-    return [epoch for epoch in read_metrics(folder) if epoch.task == 2]
 
 
 class PatchStore:
@@ -42,18 +46,6 @@ class PatchStore:
         return getattr(self.store, name)
 
 
-def back_to_task(finished: Path, done: int, runs: Path) -> Path:
-    """Return a copy of a run folder as it was when `done` tasks were finished."""
-    folder = Path(shutil.copytree(finished, runs / finished.parent.name / finished.name))
-    results = read_run(folder).results
-    for name in ("correct", "validation_accuracy", "best_epochs", "exemplars", "seconds"):
-        del getattr(results, name)[done:]
-    write_results(folder, results)
-    for task in range(done, len(results.tasks)):
-        (folder / f"task-{task}.safetensors").unlink()
-    return folder
-
-
 @pytest.mark.parametrize("method", METHODS)
 class TestEveryMethod:
     def test_runs_on_any_head_and_gives_the_same_numbers_again(
@@ -63,9 +55,7 @@ class TestEveryMethod:
             run(toy_store, method, tmp_path / name, **{"head.name": "concat"}) for name in "ab"
         )
         assert read_run(first).results.complete
-        for task in range(3):
-            name = f"task-{task}.safetensors"
-            assert (first / name).read_bytes() == (second / name).read_bytes()
+        same_run(first, second, "not deterministic")
 
     def test_sees_no_clip_but_new_ones_and_exemplars(
         self,
@@ -76,24 +66,27 @@ class TestEveryMethod:
         tmp_path: Path,
     ) -> None:
         """Resume before the last task on a cache where every other training clip is NaN."""
-        whole = read_run(finished(method)).results
-        weights = (finished(method) / "task-2.safetensors").read_bytes()
-        folder = back_to_task(finished(method), 2, tmp_path)
-        ids = toy_store.manifest.ids
-        allowed = {ids[row] for row in toy_store.rows("train", [4, 5])} | set(whole.exemplars[1])
-        if make_method(method, {}).replay is Replay.ALL:
-            allowed = set(ids)
-        store = poisoned({ids[row] for row in toy_store.rows("train")} - allowed)
+        whole, replay = finished(method), make_method(method, {}).replay
+        weights_hold_no_clip(whole, toy_store, replay)
+        folder = back_to_task(whole, 2, tmp_path)
+        store = poisoned(forbidden_clips(whole, toy_store, 2, replay))
         again = train(store, [config(store, method)], tmp_path, "cpu")
         assert again == [folder]
-        assert read_run(folder).results.correct == whole.correct
-        assert (folder / "task-2.safetensors").read_bytes() == weights
+        same_run(folder, whole, "other clips were seen")
+
+    def test_the_clips_that_it_may_not_see_are_those_of_earlier_tasks_but_exemplars(
+        self, method: str, toy_store: FeatureStore, finished: Callable[[str], Path]
+    ) -> None:
+        whole, replay = finished(method), make_method(method, {}).replay
+        ids = toy_store.manifest.ids
+        allowed = {ids[row] for row in toy_store.rows("train", [4, 5])}
+        allowed |= set(read_run(whole).results.exemplars[1])
+        forbidden = {ids[row] for row in toy_store.rows("train")} - allowed
+        expected = set() if replay is Replay.ALL else forbidden
+        assert forbidden_clips(whole, toy_store, 2, replay) == expected
 
     def test_memory_keeps_to_the_method(self, method: str, finished: Callable[[str], Path]) -> None:
-        exemplars = read_run(finished(method)).results.exemplars
-        replays = make_method(method, {}).replay in (Replay.MIXED, Replay.PAIRED)
-        assert [len(ids) for ids in exemplars] == ([12, 12, 12] if replays else [0, 0, 0])
-        assert all(len(set(ids)) == len(ids) for ids in exemplars)
+        memory_is_kept(finished(method), make_method(method, {}).replay, 12)
 
 
 @pytest.mark.parametrize("method", TRAINED)
@@ -103,18 +96,13 @@ class TestEveryTrainedMethod:
     ) -> None:
         """In the last task, where every term takes part."""
         weights = config(toy_store, method, epochs=6).losses
-        epochs = last_task(run(toy_store, method, tmp_path, epochs=6))
-        first, *_, last = (
-            sum(weights[name] * value for name, value in epoch.losses.items()) for epoch in epochs
-        )
-        assert last < first
+        loss_falls(run(toy_store, method, tmp_path, epochs=6), weights)
 
     def test_every_term_is_finite_and_appears_once_there_is_an_old_network(
         self, method: str, toy_store: FeatureStore, tmp_path: Path
     ) -> None:
         folder = run(toy_store, method, tmp_path, **{"head.name": "avcil"})
-        seen = set(read_metrics(folder)[-1].losses)
-        assert seen == set(make_method(method, {}).terms)
+        terms_take_part(folder, make_method(method, {}).terms)
 
     def test_a_resumed_run_ends_like_an_uninterrupted_one(
         self,
@@ -126,9 +114,7 @@ class TestEveryTrainedMethod:
         whole = finished(method)
         cut = back_to_task(whole, 1, tmp_path)
         assert run(toy_store, method, tmp_path) == cut
-        last = "task-2.safetensors"
-        assert (cut / last).read_bytes() == (whole / last).read_bytes()
-        assert read_run(cut).results.correct == read_run(whole).results.correct
+        same_run(cut, whole, "not resumed")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +128,7 @@ def test_a_term_that_weighs_much_ends_lower(
     ends = {}
     for weight in (1e-3, 50.0):
         folder = run(store, method, tmp_path, **{"epochs": 3, f"losses.{term}": weight})
-        ends[weight] = last_task(folder)[-1].losses[term]
+        ends[weight] = last_epochs(folder)[-1].losses[term]
     assert ends[50.0] < ends[1e-3]
 
 

@@ -111,7 +111,12 @@ def test_a_method_and_head_of_a_module_are_trained_stored_and_reported(
     (folder,) = (tmp_path / "runs" / "toy").glob("their*")
     assert folder.name.startswith("their_package_Mine-their_package_Audio-3tasks-seed0-")
     stored = json.loads((folder / "config.json").read_text())
-    assert stored["method"] == {"name": "their_package:Mine", "smoothing": 0.1}
+    source = METHODS.identify("their_package:Mine").source
+    assert stored["method"] == {
+        "name": "their_package:Mine",
+        "source": source,
+        "smoothing": 0.1,
+    }
     assert stored["head"]["name"] == "their_package:Audio"
     assert stored["head"]["bias"] is True
     facts = MethodFacts(title="Mine (2026)", upper_bound=True, head="their_package:Audio")

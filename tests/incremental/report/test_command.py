@@ -27,13 +27,13 @@ def test_all_runs_below_the_runs_folder_are_reported(make_run: MakeRun, tmp_path
     make_run()
     result = runner.invoke(app, ["--runs", str(tmp_path)])
     assert result.exit_code == 0
-    assert "guided" in result.stdout
+    assert "Guided" in result.stdout
 
 
 def test_the_runs_folder_comes_from_the_environment(make_run: MakeRun, tmp_path: Path) -> None:
     make_run()
     result = runner.invoke(app, [], env={"AVCIL_RUNS": str(tmp_path)})
-    assert "guided" in result.stdout
+    assert "Guided" in result.stdout
 
 
 def test_what_is_left_out_goes_to_standard_error(make_run: MakeRun, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_the_output_file_holds_the_report(make_run: MakeRun, tmp_path: Path) -> 
     file = tmp_path / "new" / "report.md"
     result = runner.invoke(app, [str(tmp_path), "--format", "markdown", "--output", str(file)])
     assert result.stdout == ""
-    assert "| guided |" in file.read_text("utf-8")
+    assert "| Guided |" in file.read_text("utf-8")
 
 
 def test_no_runs_are_an_error_that_says_how_to_make_some(tmp_path: Path) -> None:

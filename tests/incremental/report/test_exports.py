@@ -13,9 +13,10 @@ import pytest
 
 from avcil.incremental.report.formats.latex import escape
 from avcil.incremental.report.make import render
-from avcil.incremental.report.rows import Benchmark
+from avcil.incremental.report.rows import Benchmark, Summary
 from avcil.incremental.report.select import benchmarks, gather
 from avcil.incremental.report.tables import TABLES
+from avcil.incremental.report.tables.table import figure_cell
 from avcil.incremental.runs.matrix import AccuracyMatrix
 from avcil.incremental.runs.results import CacheIdentity
 
@@ -38,6 +39,11 @@ def test_csv_figures_are_those_of_the_runs_to_the_last_bit(found: list[Benchmark
     for line, row in zip(lines, rows, strict=True):
         assert float(line["mean_accuracy"]) == row.accuracy.mean
         assert line["average_forgetting_deviation"] == str(row.forgetting.deviation or "")
+        old = row.summary(lambda matrix: matrix.old_accuracy)
+        assert (line["old_accuracy"], line["old_accuracy_deviation"]) == (
+            str(old.mean),
+            str(old.deviation or ""),
+        )
 
 
 def test_json_holds_the_counts_that_every_figure_follows_from(found: list[Benchmark]) -> None:
@@ -61,6 +67,10 @@ def test_a_figure_that_is_not_there_is_empty_and_not_nan(make_run: MakeRun, tmp_
     }
     assert "nan" not in render(alone, "csv")
     assert "nan" not in render(alone, "table")
+
+
+def test_zero_is_printed_without_a_sign() -> None:
+    assert figure_cell(Summary(-0.001, None, 1)).text == "0.00"
 
 
 def test_latex_prints_the_figures_of_the_table(found: list[Benchmark]) -> None:

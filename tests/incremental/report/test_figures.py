@@ -25,7 +25,9 @@ from avcil.incremental.report.figures.sweeps import sweep_curves
 from avcil.incremental.report.figures.write import FIGURES, FigureFiles, row_names, write_figures
 from avcil.incremental.report.rows import Benchmark
 from avcil.incremental.report.select import benchmarks, gather
+from avcil.incremental.report.tables.sweeps import sweeps_table
 from avcil.incremental.runs.attention import read_attention
+from tests.incremental.report.test_features import write_drift
 from tests.incremental.report.test_plots import write_attention
 
 MakeRun = Callable[..., Path]
@@ -105,6 +107,7 @@ def test_figures_have_their_width_and_nothing_is_cut_at_an_edge(
     make_run("lwf", order=names, memory=9)
     (folder / "attention").mkdir()
     write_attention(folder / "attention" / "a.npz")
+    write_drift(folder)
     found = read(tmp_path)
     drawn = [each for kind in FIGURES for each in plots.shared_figures(found, kind)]
     (row,) = (row for row in found.rows if row.method == method)
@@ -254,3 +257,23 @@ def test_progress_is_shown_while_figures_are_written(
     assert re.search(r"wrote 1 figures into", capsys.readouterr().err)
     write_figures([read(tmp_path)], FigureFiles(folder=tmp_path / "f", only=("attention",)))
     assert "no run has data for the figures attention" in capsys.readouterr().err
+
+
+def test_two_settings_that_are_swept_at_once_make_curves_and_a_table_of_each(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for memory in (10, 20):
+        for kd in (0.3, 1, 3):
+            for seed in (0, 1):
+                make_run(memory=memory, seed=seed, losses={"ce": 1.0, "kd": kd})
+    found = read(tmp_path)
+    drawn = sweep_curves(found)
+    assert {name: [line.x for line in lines] for name, lines in drawn.items()} == {
+        "losses.kd": [[0.3, 1, 3], [0.3, 1, 3]],
+        "memory": [[10, 20], [10, 20], [10, 20]],
+    }
+    assert [line.label for line in drawn["losses.kd"]] == ["Guided, memory=10", "Guided, memory=20"]
+    table = sweeps_table(found)
+    assert table is not None
+    assert len(table.rows) == 2 * 3 + 3 * 2
+    assert [cell.text for cell in table.rows[0][:3]] == ["Guided, memory=10", "losses.kd", "0.3"]

@@ -77,8 +77,8 @@ def test_markdown_names_cannot_break_the_table(make_run: MakeRun, tmp_path: Path
 
 def test_the_upper_bound_is_never_marked_best(found: list[Benchmark]) -> None:
     lines = render(found, "markdown").splitlines()
-    assert "**" not in next(line for line in lines if line.startswith("| joint"))
-    assert "**" in next(line for line in lines if line.startswith("| guided"))
+    assert "**" not in next(line for line in lines if line.startswith("| Joint"))
+    assert "**" in next(line for line in lines if line.startswith("| Guided"))
 
 
 def test_figures_that_print_the_same_share_the_rank() -> None:
@@ -96,7 +96,7 @@ def test_a_benchmark_that_leaks_says_so(
     make_run(cache=leaking, tasks=2, total=[10, 10], correct=[[5], [5, 5]], extra=extra)
     text = render(benchmarks(gather([tmp_path]).runs)[0], "markdown")
     assert "1,627 of the 5,000" in text
-    assert "| guided | 50.00 | 0.00 | 50.00 | 1 | 95.00 |" in text
+    assert "| Guided | 50.00 | 0.00 | 50.00 | 1 | 95.00 |" in text
 
 
 def test_a_terminal_gets_bold_type_and_its_own_width(found: list[Benchmark]) -> None:

@@ -130,7 +130,7 @@ def test_tasks_whose_test_clips_all_leak_are_reported(
         correct = [[n // 2 for n in total[: k + 1]] for k in range(2)]
         extra = {"leak_free_total": total, "leak_free_correct": correct}
         make_run(seed=seed, tasks=2, total=[10, 10], extra=extra)
-    assert "guided" in render(benchmarks(gather([tmp_path]).runs)[0], form)
+    assert "guided" in render(benchmarks(gather([tmp_path]).runs)[0], form).lower()
 
 
 def test_links_to_run_folders_are_followed_once(make_run: MakeRun, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_every_figure_of_a_row_and_its_transfer_against_the_upper_bound(
     made = metrics_table(found)
     rows = {row[0].text: row[1:] for row in made.rows}
     headings = [column.title for column in made.columns[1:]]
-    guided = dict(zip(headings, (cell.value for cell in rows["guided"]), strict=True))
+    guided = dict(zip(headings, (cell.value for cell in rows["Guided"]), strict=True))
     assert guided == pytest.approx(
         {
             "last": 65.0,
@@ -36,4 +36,4 @@ def test_every_figure_of_a_row_and_its_transfer_against_the_upper_bound(
             "FWT": -10.0,
         }
     )
-    assert rows["joint"][-1].value is None
+    assert rows["Joint"][-1].value is None

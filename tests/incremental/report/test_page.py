@@ -56,7 +56,7 @@ def outline(page: str) -> Outline:
 
 def test_every_figure_of_every_table_is_on_the_page(reported: list[Benchmark], page: str) -> None:
     names = ("overview", "methods", "losses", "modalities", "pairs")
-    cells = {c.printed for table in make_tables(reported, names) for row in table.rows for c in row}
+    cells = {c.text for table in make_tables(reported, names) for row in table.rows for c in row}
     assert [text for text in cells if text not in page] == []
 
 

@@ -162,8 +162,8 @@ def test_caches_are_compared_method_by_method(
     make_run("joint", cache=other, tasks=2)
     (table,) = tables(tmp_path, "caches")
     cells = lines(table)
-    assert cells["guided"] == ["80.00", "100.00"]
-    assert cells["finetune"] == ["60.00", "80.00"]
+    assert cells["Guided"] == ["80.00", "100.00"]
+    assert cells["Fine-tuning"] == ["60.00", "80.00"]
     assert cells["mean of methods on all caches"] == ["70.00", "90.00"]
     assert any("50% is due to the features, 50% to the methods" in n for n in table.notes)
 
@@ -285,7 +285,7 @@ def test_two_methods_on_every_cache_are_not_said_to_be_missing(
     for cache in (tiny, other):
         for method in ("guided", "joint"):
             make_run(method, cache=cache, **counts)
-    assert "only 1 of the methods was run on every cache (joint aside)" in note()
+    assert "only 1 of the methods was run on every cache (Joint (upper bound) aside)" in note()
     for cache in (tiny, other):
         make_run("lwf", cache=cache, **counts)
     assert note() == "There is no variation to attribute: all figures are the same."

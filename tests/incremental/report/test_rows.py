@@ -110,7 +110,7 @@ def test_the_usual_value_is_left_out_of_labels_and_said_once(
     for settings in ({}, {"memory": 20}, {"batch_size": 64}):
         make_run(**settings)
     assert labels(tmp_path) == ["guided", "guided, batch_size=64", "guided, memory=20"]
-    assert unsaid(found(tmp_path)[0].rows) == ["guided with batch_size=32, memory=60"]
+    assert unsaid(found(tmp_path)[0].rows) == ["Guided with batch_size=32, memory=60"]
 
 
 def test_runs_of_different_precisions_are_said(make_run: MakeRun, tmp_path: Path) -> None:
@@ -122,13 +122,13 @@ def test_runs_of_different_precisions_are_said(make_run: MakeRun, tmp_path: Path
     notes = overview(found(tmp_path)[0]).notes
     (note,) = [n for n in notes if n.startswith("Protocol")]
     assert "precision bf16/fp32" in note
-    assert "Runs differ in precision: bf16 for guided (seed 1). fp32 for guided (seed 0)." in notes
+    assert "Runs differ in precision: bf16 for Guided (seed 1). fp32 for Guided (seed 0)." in notes
 
 
 def test_a_run_that_was_resumed_elsewhere_is_said(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(seed=3, extra={"resumed": [{"task": 2, "device": "NVIDIA H100", "torch": "2.9"}]})
     notes = overview(found(tmp_path)[0]).notes
-    assert "guided, seed 3: from task 2 on with device NVIDIA H100, torch 2.9." in notes
+    assert "Guided, seed 3: from task 2 on with device NVIDIA H100, torch 2.9." in notes
 
 
 def test_an_upper_bound_is_what_its_run_says_and_not_what_it_is_called(
@@ -147,6 +147,6 @@ def test_an_upper_bound_is_what_its_run_says_and_not_what_it_is_called(
         "joint": False,
     }
     notes = " ".join(benchmark_notes(found(tmp_path)[0]))
-    assert "oracle trains on all clips" in notes
-    assert "joint trains on all clips" in notes
-    assert "jointly trains" not in notes
+    assert "Oracle trains on all clips" in notes
+    assert "Joint (upper bound) trains on all clips" in notes
+    assert "Jointly trains" not in notes

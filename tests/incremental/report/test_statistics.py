@@ -66,7 +66,7 @@ def test_three_seeds_are_said_to_be_too_few(make_run: MakeRun, tmp_path: Path) -
     for seed in range(3):
         make_run("guided", seed=seed)
         make_run("finetune", seed=seed)
-    cells = verdicts(tmp_path)["finetune"]
+    cells = verdicts(tmp_path)["Fine-tuning"]
     assert cells[3:] == ["3", "too few pairs"]
 
 
@@ -74,7 +74,7 @@ def test_six_seeds_tell_a_clear_difference(make_run: MakeRun, tmp_path: Path) ->
     for seed in range(6):
         make_run("guided", seed=seed)
         make_run("finetune", seed=seed)
-    assert verdicts(tmp_path)["finetune"][4] == "better"
+    assert verdicts(tmp_path)["Fine-tuning"][4] == "better"
 
 
 def test_only_runs_of_the_same_seed_and_order_are_paired(make_run: MakeRun, tmp_path: Path) -> None:
@@ -83,11 +83,11 @@ def test_only_runs_of_the_same_seed_and_order_are_paired(make_run: MakeRun, tmp_
     make_run("guided", seed=1, order=names)
     make_run("finetune", seed=0, order=names)
     make_run("finetune", seed=1, order=names[::-1])
-    assert verdicts(tmp_path)["finetune"][1] == "-"  # no interval over a single pair
-    assert verdicts(tmp_path)["finetune"][3] == "1"
+    assert verdicts(tmp_path)["Fine-tuning"][1] == "-"  # no interval over a single pair
+    assert verdicts(tmp_path)["Fine-tuning"][3] == "1"
 
 
 def test_rows_without_a_shared_seed_are_not_compared(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("guided", seed=0)
     make_run("finetune", seed=1)
-    assert verdicts(tmp_path)["finetune"] == ["-", "-", "-", "0", "no pair to compare"]
+    assert verdicts(tmp_path)["Fine-tuning"] == ["-", "-", "-", "0", "no pair to compare"]

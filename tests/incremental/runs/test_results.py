@@ -188,7 +188,7 @@ def test_the_umask_says_who_may_read_a_run(tmp_path: Path, mask: int) -> None:
     metrics.rewind(0, 1)
     folder.save_state({"task": 0})
     for task in range(2):
-        folder.finish_task(task, {"weight": torch.zeros(2)}, results())
+        folder.finish_task(task, {"weight": torch.zeros(2)}, {}, results())
     folder.save_state({"task": 1})
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.path.iterdir()}
     weights = {"task-0.safetensors", "task-1.safetensors"}

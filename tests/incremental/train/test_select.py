@@ -10,12 +10,12 @@ import pytest
 from avcil.cache.reader import FeatureStore
 from avcil.cache.schema import Manifest
 from avcil.incremental.config.config import Config
+from avcil.incremental.contract.toy import CLASSES, toy_manifest, write_toy_cache
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.launch.schedule import train
 from avcil.incremental.report.make import render
 from avcil.incremental.report.select import benchmarks, gather
 from avcil.incremental.runs.results import read_run
-from tests.conftest import CLASSES, toy_manifest, write_toy_cache
 
 Configure = Callable[..., Config]
 
