@@ -144,7 +144,8 @@ def resume(where: Where, folder: Path) -> str:
     else:
         raise AssertionError("the run was not stopped")
     assert _weights(folder / "whole") == _weights(folder / "stopped"), "the weights differ"
-    return f"- stopped after step {STOP_AFTER} of {taken[0]} and resumed: the weights are equal, bit for bit"
+    steps = f"stopped after step {STOP_AFTER} of {taken[0]}"
+    return f"- {steps} and resumed: the weights are equal, bit for bit"
 
 
 def parallel(where: Where, folder: Path) -> str:

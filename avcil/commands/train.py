@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -181,38 +182,18 @@ def train(
     avcil train --set losses.kd=0.3,1,3 --seeds 0-4 --dry-run   # 15 runs
     avcil train --method my_method.py:Mine # a method of your own
     avcil train --show-config              # print every setting, train nothing
-    avcil train --continue runs/demo/... --cache new.zarr   # classes that arrive later
+    avcil train --continue RUN --cache new.zarr   # classes that arrive later
     ```
     """
+    given = dict(locals())  # options by name
     paths = [find_cache(each, data, dataset) for each in cache or (None,)]
     if finished is not None:
-        _refuse_beside_continue(
-            {
-                "--method": method is not None,
-                "--table": table is not None,
-                "--head": head is not None,
-                "--modality": modality != "av",
-                "--recipe": recipe != "fast",
-                "--first-task": first_task is not None,
-                "--epochs": epochs is not None,
-                "--few-shot": few_shot is not None,
-                "--memory": memory is not None,
-                "--seeds": seeds != "0",
-                "--order-seed": order_seed is not None,
-                "--class-order": class_order is not None,
-                "--classes": classes is not None,
-                "--select": select != "best",
-                "--set": bool(settings),
-                "--parallel": parallel is not None,
-                "--engine": engine != "local",
-                "--force": force,
-                "--dry-run": dry_run,
-                "--show-config": show_config,
-            }
-        )
+        _refuse_beside_continue(given)
         from avcil.api.training import continue_training
 
-        more = _count("--tasks", tasks or "1")
+        if not (tasks or "1").isdecimal():
+            raise typer.BadParameter("one number with --continue", param_hint="--tasks")
+        more = int(tasks or 1)
         run = continue_training(finished, paths, tasks=more, runs=runs, device=device, keep=keep)
         typer.echo(run.folder)
         return
@@ -273,17 +254,17 @@ def train(
         typer.echo(run.folder)
 
 
-def _count(option: str, text: str) -> int:
-    from avcil.incremental.errors import ConfigError
-
-    if not text.isdecimal():
-        raise ConfigError(f"{option} takes one number with --continue, not {text!r}")
-    return int(text)
+WITH_CONTINUE = {"finished", "cache", "dataset", "data", "runs", "tasks", "device", "keep"}
 
 
-def _refuse_beside_continue(given: Mapping[str, bool]) -> None:
+def _refuse_beside_continue(given: Mapping[str, object]) -> None:
     """Refuse options that a continued run takes from the finished one."""
-    ignored = [name for name, there in given.items() if there]
+    usual = inspect.signature(train).parameters
+    ignored = [
+        f"--{'set' if name == 'settings' else name.replace('_', '-')}"
+        for name, value in given.items()
+        if name not in WITH_CONTINUE and value != usual[name].default
+    ]
     if ignored:
         raise typer.BadParameter(
             f"the settings are those of the finished run: leave {', '.join(ignored)} out",

@@ -34,21 +34,30 @@ def plan(
         seeds: seeds.
 
     Raises:
-        ConfigError: no such table, or it chooses what was given beside it.
+        ConfigError: no such table, or it chooses what was given beside it; a value is given twice.
     """
     if table is None:
         named = (methods or request.method).split(",")
         chosen = METHODS if methods == "all" else [name.strip() for name in named]
+        _refuse_repeated("method", list(chosen))
         rows = [replace(request, method=name) for name in chosen]
     elif methods is None:
         rows = _table(request, table, sweeps)
     else:
         raise ConfigError(f"table {table} chooses methods itself: leave --method out")
+    for name, values in {"seed": seeds, **sweeps}.items():
+        _refuse_repeated(name, values)
     swept = [[(name, value) for value in values] for name, values in sweeps.items()]
     return [
         replace(row, seed=seed, settings={**row.settings, **dict(settings)})
         for row, settings, seed in product(rows, list(product(*swept)), seeds)
     ]
+
+
+def _refuse_repeated(name: str, values: Sequence[object]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ConfigError(f"{name} {value!r} is given more than once")
 
 
 def _table(request: Request, name: str, sweeps: Iterable[str]) -> list[Request]:

@@ -24,6 +24,7 @@ from avcil.incremental.data.placement import clip_bytes
 from avcil.incremental.data.tasks import split_tasks
 from avcil.incremental.errors import ConfigError
 from avcil.incremental.launch.describe import describe
+from avcil.incremental.runs.features import copy_features
 from avcil.incremental.runs.folder import RunFolder
 from avcil.incremental.runs.results import Results, Run
 from avcil.incremental.train.scenario import Scenario
@@ -166,6 +167,7 @@ def _begin(folder: RunFolder, run: Run, config: Config, scenario: Scenario) -> N
     for name in names:  # closed forms have no metrics, most methods no rule
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, folder.path / name)
+    copy_features(run.folder, folder.path, len(run.results.correct), scenario.kept_clips)
     manifest, leak_free = scenario.store.manifest, scenario.leak_free_clips_to_test()
     if run.results.leak_free_total and not leak_free:
         log("the accuracy without clips that share a video with training is not continued")

@@ -80,8 +80,8 @@ class Row:
 
     @property
     def called(self) -> str:
-        """The method in a label: its name, or the title of one that was given as `module:Class`."""
-        return self.title if ":" in self.method else self.method
+        """The method in a label: its name, or the title of a plug-in."""
+        return self.title if "method.source" in self.settings else self.method
 
     @property
     def name(self) -> str:

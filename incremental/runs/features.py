@@ -45,6 +45,22 @@ def write_features(folder: Path, task: int | None, kept: Features) -> None:
     replace_file(path, content.getbuffer())
 
 
+def copy_features(source: Path, target: Path, tasks: int, clips: int) -> None:
+    """Copy the features of finished tasks to the run that continues them, if there are any.
+
+    Args:
+        source: folder of the finished run.
+        target: folder of the other run.
+        tasks: number of finished tasks.
+        clips: number of clips of each class that the other run keeps.
+    """
+    for task in range(tasks if _path(source, None).exists() else 0):
+        positions, features = _read(_path(source, task))
+        places = [np.flatnonzero(positions == each)[:clips] for each in np.unique(positions)]
+        chosen = np.concatenate(places)
+        write_features(target, task, (positions[chosen], features[chosen]))
+
+
 def kept_features(folder: Path, tasks: int) -> FeatureDrift | None:
     """Return what a run folder holds; None unless it has all files. Damaged ones are logged."""
     if not all(_path(folder, task).exists() for task in (None, *range(tasks))):

@@ -86,8 +86,13 @@ class Scenario:
 
     def kept_rows(self, positions: range) -> NDArray[np.int64]:
         """Return the first test clips of each class, class by class."""
-        each = max(1, KEPT_CLIPS // len(self.labels))
+        each = self.kept_clips
         return np.concatenate([self._rows["test", position][:each] for position in positions])
+
+    @property
+    def kept_clips(self) -> int:
+        """Number of test clips of each class whose features are saved."""
+        return max(1, KEPT_CLIPS // len(self.labels))
 
     def clips_to_test(self) -> list[int]:
         """Return the number of test clips of each task."""

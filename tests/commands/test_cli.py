@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from avcil.cli import app, main
 
 COMMANDS = [
-    *("extract", "train", "report", "demo", "datasets", "list", "check"),
+    *("extract", "train", "report", "predict", "demo", "datasets", "list", "check"),
     *("cache info", "cache verify", "cache import", "cache export"),
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from avcil.incremental.config.resolve import Request
@@ -54,6 +56,19 @@ def test_numbers_and_ranges(text: str, numbers: list[int]) -> None:
 def test_what_is_no_number_or_range_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--seeds takes whole numbers separated by commas, such"):
         read_numbers("--seeds", text)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"methods": "guided,lwf,guided"}, "method 'guided'"),
+        ({"seeds": [0, 1, 0]}, "seed 0"),
+        ({"sweeps": {"memory": [5, 5]}}, "memory 5"),
+    ],
+)
+def test_a_value_that_is_given_twice_is_refused(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=f"{named} is given more than once"):
+        plan(Request(), **given)
 
 
 def test_every_combination_is_asked_for() -> None:

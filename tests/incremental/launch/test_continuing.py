@@ -64,6 +64,11 @@ def train(cache: Path | list[Path], runs: Path, method: str, tasks: int, **more:
     return run
 
 
+def features(run: Run) -> dict[str, bytes]:
+    """Read the features of test clips that reports draw."""
+    return {path.name: path.read_bytes() for path in (run.folder / "features").iterdir()}
+
+
 MORE = ("icarl-nme", "afc-lsc", "duet", "slda", "lwf")
 
 
@@ -87,6 +92,7 @@ def test_a_continued_run_is_the_run_over_all_tasks_bit_for_bit(
         assert outcome(run.folder) == outcome(expected.folder)
         assert run.results.confusion == expected.results.confusion
         assert run.results.exemplars == expected.results.exemplars
+        assert features(run) == features(expected)
 
 
 def test_a_run_is_continued_twice_and_in_several_tasks(
