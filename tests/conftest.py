@@ -25,7 +25,7 @@ from avcil.incremental.contract.toy import (
 )
 
 # Before torch is imported, here and in the processes that tests start: on small matrices a second
-# thread mostly waits for the first, which doubled the CPU time of the tests.
+# thread mostly waits for the first, and on a busy machine it makes products slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

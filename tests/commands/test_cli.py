@@ -108,7 +108,7 @@ WRONG_SETTINGS = {
     "setting of the wrong type": (["--set", "epochs=many"], ["epochs", "'many'", "int"]),
     "setting given twice": (
         ["--set", "epochs=1", "--set", "epochs=2"],
-        ["error: epochs is set more than once: give it once"],
+        ["error: epochs is set more than once: give it once, with several values as epochs=A,B"],
     ),
     "too many tasks": (["--tasks", "70"], ["6 classes cannot make 70 tasks"]),
     "seeds that are no numbers": (["--seeds", "a"], ["--seeds", "'a'"]),
