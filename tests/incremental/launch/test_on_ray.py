@@ -11,7 +11,8 @@ from avcil.incremental.launch.on_ray import remote
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'avcil[ray]'")
 
-pytestmark = pytest.mark.slow
+# The group, in one process: the engine joins any Ray cluster that runs on this machine.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 @pytest.fixture

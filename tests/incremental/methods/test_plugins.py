@@ -124,7 +124,7 @@ def test_a_method_and_head_of_a_module_are_trained_stored_and_reported(
     (package / "their_package.py").unlink()  # a report needs run folders alone
     shown = run(f"report {tmp_path / 'runs'} --tables all --format markdown")
     assert "| Mine (2026) |" in shown  # as papers call it
-    assert ":Mine trains on all clips of all tasks seen: an upper bound, not ranked" in shown
+    assert "Mine (2026) trains on all clips of all tasks seen: not ranked" in shown
     assert "Audio head" not in shown  # its usual one
     for form in ("latex", "html", "csv", "json"):
         assert "Mine" in run(f"report {tmp_path / 'runs'} --tables all --format {form}")

@@ -32,7 +32,8 @@ DROPOUT = {"head.dropout": 0.3}
 Command = Callable[..., list[str]]
 Process = Popen[str] | BaseProcess
 Outcome = Callable[[Path], dict[str, object]]
-pytestmark = pytest.mark.slow
+# The group, in one process: the engine joins any Ray cluster that runs on this machine.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 @pytest.fixture
