@@ -24,6 +24,10 @@ app = typer.Typer(
     help="Inspect, verify, import and export caches of tokens.",
 )
 
+PLACE = Annotated[
+    str | None,
+    typer.Argument(metavar="[CACHE]", help="The same as --cache.", show_default=False),
+]
 CACHE = Annotated[
     str | None,
     typer.Option(
@@ -49,6 +53,7 @@ Target = Literal["h5", "npz", "safetensors"]
 
 @app.command()
 def info(
+    place: PLACE = None,
     cache: CACHE = None,
     dataset: DATASET = None,
     data: DATA = Path("data"),
@@ -63,7 +68,7 @@ def info(
 
     ```
     avcil cache info --dataset ave
-    avcil cache info --cache data/ave/features.zarr --plot tokens.png
+    avcil cache info data/ave/features.zarr --plot tokens.png
     ```
     """
     from avcil.cache.info import plot as draw
@@ -71,7 +76,7 @@ def info(
     from avcil.cache.names import printable
     from avcil.cache.reader import FeatureStore
 
-    path = find_cache(cache, data, dataset)
+    path = find_cache(_either(place, cache), data, dataset)
     store = FeatureStore.open(path, complete=False)
     for name, value in provenance(store, path):
         typer.echo(f"{name:<12} {value}")
@@ -83,6 +88,13 @@ def info(
     if plot is not None:
         draw(store, plot)
         typer.echo(f"figure saved to {plot}")
+
+
+def _either(place: str | None, cache: str | None) -> str | None:
+    """Return the cache that is named as an argument or as an option."""
+    if place is not None and cache is not None:
+        raise typer.BadParameter("name the cache once, with or without --cache")
+    return cache if place is None else place
 
 
 def _table(store: FeatureStore) -> str:
@@ -108,6 +120,7 @@ def _table(store: FeatureStore) -> str:
 
 @app.command()
 def verify(
+    place: PLACE = None,
     cache: CACHE = None,
     dataset: DATASET = None,
     data: DATA = Path("data"),
@@ -133,7 +146,7 @@ def verify(
     from avcil.cache.repair import verify_and_repair
     from avcil.cache.verify import verify as check
 
-    path = find_cache(cache, data, dataset)
+    path = find_cache(_either(place, cache), data, dataset)
     with interrupts_raise():
         report = verify_and_repair(path) if repair else check(path)
     for line in _damage_lines(report.damages):
@@ -240,6 +253,7 @@ def import_(
 @app.command()
 def export(
     output: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
+    place: PLACE = None,
     to: Annotated[
         Target | None,
         typer.Option(help="File format.  [default: from the file name]", show_default=False),
@@ -259,14 +273,14 @@ def export(
 
     ```
     avcil cache export ave.h5 --dataset ave
-    avcil cache export train.safetensors --split train --dataset ave
+    avcil cache export train.safetensors data/ave/features.zarr --split train
     ```
     """
     from avcil.cache.convert.export import export as write
     from avcil.cache.reader import FeatureStore
 
     target = to or _target(output)
-    store = FeatureStore.open(find_cache(cache, data, dataset))
+    store = FeatureStore.open(find_cache(_either(place, cache), data, dataset))
     with interrupts_raise():
         rows = write(store, output, target, split=split)
     typer.echo(f"{len(rows)} clips in {output}")

@@ -209,3 +209,18 @@ def test_an_interrupt_at_any_moment_of_the_start_of_training_is_one_line(
         lines = [line for line in shown.splitlines() if "interrupted" in line]
         assert (training.returncode, len(lines)) == (130, 1), (delay_s, shown)
         assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("command", [["info"], ["verify"], ["export", "tokens.npz"]])
+def test_a_cache_is_named_as_an_argument_or_an_option_but_once(
+    toy_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = CliRunner().invoke(app, ["cache", *command, str(toy_cache)])
+    (tmp_path / "tokens.npz").unlink(missing_ok=True)  # an export never overwrites
+    by_option = CliRunner().invoke(app, ["cache", *command, "--cache", str(toy_cache)])
+    assert named.exit_code == by_option.exit_code == 0
+    assert named.stdout == by_option.stdout
+    twice = CliRunner().invoke(app, ["cache", *command, "a", "--cache", "b"])
+    assert twice.exit_code == 2
+    assert "name the cache once" in twice.stderr
