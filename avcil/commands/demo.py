@@ -48,12 +48,14 @@ def demo(data: DATA = Path("data"), runs: RUNS = Path("runs")) -> None:
     folder = runs / "demo"
     _announce(f"avcil report {folder}", "runs to tables")
     report([folder])
-    typer.echo(NEXT.format(data=folders["data"]))
+    typer.echo(NEXT.format(data=folders["data"], folder=folder))
 
 
 NEXT = """
 Next steps:
   avcil train --dataset demo --modality audio{data}    # audio tokens only
+  avcil report {folder} --format html --output report.html    # figures, and every run
+  avcil predict RUN CLIP                         # classes of a clip, by a run named above
   avcil extract --dataset folder --videos DIR    # your clips, DIR/<split>/<class>/*.mp4
   avcil train --help                             # methods, heads, recipes, settings"""
 
