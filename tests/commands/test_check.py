@@ -219,7 +219,7 @@ METHOD_FAULTS = {
     "state": (
         "scale = 1",
         "STEPS.append(0)\n        scale = 1 / len(STEPS)",
-        "a stopped run resumes bit for bit\n    the weights after task 2 differ: a run that ",
+        "a stopped run resumes bit for bit\n    the weights after task [23] differ: a run that ",
     ),
     "raises": ("scale = 1", "scale = {}['a']", r"training failed: KeyError: 'a' \(/.*, line 16\)"),
 }

@@ -193,7 +193,10 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path: Path) -> None:
 def test_an_interrupt_at_any_moment_of_the_start_of_training_is_one_line(
     toy_cache: Path, tmp_path: Path
 ) -> None:
-    code = "from avcil.__main__ import main; print('up', flush=True); main()"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # as by hand
+        "from avcil.__main__ import main; print('up', flush=True); main()"
+    )
     words = ["train", "--cache", str(toy_cache), "--runs", str(tmp_path), "--epochs", "9999"]
     chance = random.Random(0)
     for delay_s in [chance.uniform(0, 2) for _ in range(20)]:

@@ -182,7 +182,10 @@ def test_ctrl_c_ends_all_processes_without_a_traceback(
 ) -> None:
     """Ctrl-C goes to every process of the terminal, whatever it is doing."""
     videos = clips(200)
-    code = "from avcil.__main__ import main; print('up', flush=True); main()"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # as by hand
+        "from avcil.__main__ import main; print('up', flush=True); main()"
+    )
     command = [sys.executable, "-c", code, *folder_command(videos, tmp_path / "cache")]
     run = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
