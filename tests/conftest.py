@@ -29,13 +29,6 @@ from avcil.incremental.contract.toy import (
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process of `pytest -n 2`: they share fixtures."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 def leaking_manifest() -> Manifest:
     """Clips of two seconds a video; of each class, the first test clip's video is trained on."""
     clips: list[tuple[Split, int, str]] = []

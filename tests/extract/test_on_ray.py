@@ -25,8 +25,7 @@ from avcil.extract.plan import EncoderChoice, Plan, Settings
 from avcil.runtime.cluster import NoCluster, joined
 from tests.extract.fakes import assert_equal_caches
 
-# The group, in one process: the engine joins any Ray cluster that runs on this machine.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 SETTINGS = Settings(seconds=2, visual_rate_hz=8, workers=1, shard_clips=2)
 
 

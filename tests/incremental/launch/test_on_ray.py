@@ -11,8 +11,7 @@ from avcil.incremental.launch.on_ray import remote
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'avcil[ray]'")
 
-# The group, in one process: the engine joins any Ray cluster that runs on this machine.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

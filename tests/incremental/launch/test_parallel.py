@@ -28,9 +28,6 @@ from avcil.incremental.runs.results import read_run
 from avcil.runtime.progress import Bar
 from tests.incremental.small import SMALL
 
-# In one process: the engine joins any Ray cluster that runs on this machine.
-pytestmark = pytest.mark.xdist_group("ray")
-
 SETTINGS = {**SMALL, "head.heads": 2}
 
 

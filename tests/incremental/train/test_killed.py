@@ -32,8 +32,7 @@ DROPOUT = {"head.dropout": 0.3}
 Command = Callable[..., list[str]]
 Process = Popen[str] | BaseProcess
 Outcome = Callable[[Path], dict[str, object]]
-# The group, in one process: the engine joins any Ray cluster that runs on this machine.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
