@@ -169,7 +169,7 @@ def add_to_path(folders: Iterable[Path | str]) -> None:
     sys.path += [str(each) for each in folders if str(each) not in sys.path]
 
 
-def say(error: BaseException, source: Source | None) -> str:
+def error_line(error: BaseException, source: Source | None) -> str:
     """Return an error of a plug-in in one line: what, and in which line of which file."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"

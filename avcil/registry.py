@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from avcil.errors import AvcilError
-from avcil.plugins import IN_A_FILE, Source, add_to_path, kept_name, kind_of, load, say
+from avcil.plugins import IN_A_FILE, Source, add_to_path, error_line, kept_name, kind_of, load
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ class Registry(Generic[T]):
         except Exception as error:
             if name in self.built_in:
                 raise
-            text = say(error, self._source(name, self._target(name)))
+            text = error_line(error, self._source(name, self._target(name)))
             raise self.error(f"{self.kind} {name!r} failed: {text}") from error
 
     def source(self, name: str) -> Source | None:
@@ -251,7 +251,7 @@ class Registry(Generic[T]):
     ) -> AvcilError:
         return self.error(
             f"{self.kind} {name!r} ({self._origin(name, plugin)}) cannot be imported: "
-            f"{say(error, source)}"
+            f"{error_line(error, source)}"
         )
 
     def _origin(self, name: str, plugin: EntryPoint) -> str:

@@ -1,4 +1,4 @@
-"""Laws of encoders and data sets."""
+"""Checks of encoders and data sets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import numpy as np
 
 from avcil.cache.schema import SPLITS, Tokens
 from avcil.cache.sources import shared_videos
+from avcil.checks import Broken, Check
 from avcil.extract.datasets import describe
 from avcil.extract.datasets.base import Clip, Dataset, Where, refuse_shared_files
 from avcil.extract.encoders import load_encoder
 from avcil.extract.encoders.base import Encoder, Media
-from avcil.laws import Broken, Law
 
 SECONDS, RATE_HZ = 2.0, 8.0
 SIZE = 64
@@ -130,8 +130,8 @@ def fingerprint(encoder: Encoder) -> str:
     return encoder.encoding(seconds=SECONDS, visual_rate_hz=RATE_HZ).fingerprint
 
 
-def encoder_laws(name: str) -> Iterator[Law]:
-    """Yield the laws of an encoder, which is built on the CPU.
+def encoder_checks(name: str) -> Iterator[Check]:
+    """Yield the checks of an encoder, which is built on the CPU.
 
     Raises:
         EncoderError: it cannot be built.
@@ -139,10 +139,10 @@ def encoder_laws(name: str) -> Iterator[Law]:
     import torch
 
     checks = EncoderChecks(name, load_encoder(name, torch.device("cpu")))
-    yield Law("tokens have the shapes that it describes", checks.describes_its_tokens)
-    yield Law("the same clip has the same tokens", checks.repeats_itself)
-    yield Law("clips do not see each other", checks.clips_do_not_see_each_other)
-    yield Law("the encoding is stable", checks.fingerprint_says_what_tokens_depend_on)
+    yield Check("tokens have the shapes that it describes", checks.describes_its_tokens)
+    yield Check("the same clip has the same tokens", checks.repeats_itself)
+    yield Check("clips do not see each other", checks.clips_do_not_see_each_other)
+    yield Check("the encoding is stable", checks.fingerprint_says_what_tokens_depend_on)
 
 
 @dataclass(slots=True)
@@ -215,18 +215,18 @@ def _row(clip: Clip) -> list[str]:
     return [clip.id, str(clip.path), clip.label, clip.split]
 
 
-def dataset_laws(name: str, where: Where) -> Iterator[Law]:
-    """Yield the laws of a data set.
+def dataset_checks(name: str, where: Where) -> Iterator[Check]:
+    """Yield the checks of a data set.
 
     Raises:
         DatasetError: it cannot be listed.
     """
     checks = DatasetChecks(name, where, describe(name).load(where))
-    yield Law("every class has clips of every split", checks.has_every_split)
-    yield Law("names can be used", checks.names_can_be_used)
-    yield Law("every clip is a file of its own", checks.files_are_there)
-    yield Law("no test clip shares a video with training", checks.nothing_leaks)
-    yield Law("the clips are listed the same again", checks.is_listed_the_same_again)
+    yield Check("every class has clips of every split", checks.has_every_split)
+    yield Check("names can be used", checks.names_can_be_used)
+    yield Check("every clip is a file of its own", checks.files_are_there)
+    yield Check("no test clip shares a video with training", checks.nothing_leaks)
+    yield Check("the clips are listed the same again", checks.is_listed_the_same_again)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from avcil.extract.encoders import absolute, load_encoder
 from avcil.incremental.config.config import Config
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.heads import HEADS
-from avcil.incremental.launch.schedule import resolve_all
+from avcil.incremental.launch.schedule import resolve_all, train
 from avcil.incremental.methods import METHODS
 from avcil.registry import REFERENCE
 
@@ -199,6 +199,16 @@ def test_a_file_that_cannot_be_used_is_one_line(
     with pytest.raises(AvcilError, match=message) as raised:
         configure(toy_store, name)
     assert "\n" not in str(raised.value)
+
+
+def test_a_loss_term_that_is_not_declared_is_named(
+    folder: Path, toy_store: FeatureStore, tmp_path: Path
+) -> None:
+    more = METHOD.replace('return {"ce"', 'return {"mine": 0.0, "also": 0.0, "ce"')
+    (folder / "my_method.py").write_text(more)
+    config = configure(toy_store, "my_method.py:Mine", epochs=1)
+    with pytest.raises(AvcilError, match="the loss of Mine returns mine, also, which its class"):
+        train(toy_store, [config], tmp_path / "runs")
 
 
 def test_a_class_that_two_paths_name_is_refused_nowhere_and_a_head_by_its_kind(

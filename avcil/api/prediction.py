@@ -37,7 +37,7 @@ from avcil.runtime.stopping import interrupts_raise
 if TYPE_CHECKING:
     import pandas
 
-Some: TypeAlias = "Path | str | Sequence[Path | str] | Clips | Sequence[Tokens]"
+Inputs: TypeAlias = "Path | str | Sequence[Path | str] | Clips | Sequence[Tokens]"
 """What can be predicted: files and folders, clips of a cache, or tokens."""
 AT_ONCE = 64
 """Clips whose tokens are classified together."""
@@ -45,7 +45,7 @@ AT_ONCE = 64
 
 def predict(
     run: Path | str | Run,
-    clips: Some,
+    clips: Inputs,
     *,
     top: int = 1,
     explain: Path | str | None = None,
@@ -113,7 +113,7 @@ class Model:
 
     def predict(
         self,
-        clips: Some,
+        clips: Inputs,
         *,
         top: int = 1,
         explain: Path | str | None = None,
@@ -282,7 +282,7 @@ def _files(clips: Path | str | Sequence[Path | str], table: Predictions) -> Iter
                 yield file
 
 
-def _named_tokens(clips: Some) -> Iterable[tuple[str, Tokens]] | None:
+def _named_tokens(clips: Inputs) -> Iterable[tuple[str, Tokens]] | None:
     """Return tokens with their positions as names; None for files."""
     if isinstance(clips, Clips):
         clips = list(_unpadded(clips))

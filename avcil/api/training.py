@@ -88,22 +88,19 @@ def train(
         TrainError: a run failed; the others are trained nevertheless.
     """
     store = open_caches(cache)
-    named = {
-        "first_task": first_task,
-        "epochs": epochs,
-        "few_shot": few_shot,
-        "class_order": None if class_order is None else tuple(class_order),
-        "classes": None if classes is None else tuple(classes),
-        "select": None if select == "best" else select,
-    }
+    given = named_settings(
+        first_task=first_task,
+        epochs=epochs,
+        few_shot=few_shot,
+        class_order=class_order,
+        classes=classes,
+        select=select,
+    )
     numbers = {"tasks": tasks, "order_seed": order_seed, "memory": memory}
-    given = {name: value for name, value in named.items() if value is not None}
     swept = {name: _listed(each) for name, each in numbers.items() if each is not None}
     configs = configure(
         store,
-        Request(
-            head=head, modality=modality, recipe=recipe, settings={**given, **(settings or {})}
-        ),
+        Request(head=head, modality=modality, recipe=recipe, settings=given | dict(settings or {})),
         method=method,
         table=table,
         sweeps={**swept, **(sweeps or {})},
@@ -154,6 +151,27 @@ def continue_training(
     stores = [open_caches(each) for each in listed]
     store, config = continue_run(finished, stores, tasks, Path(runs))
     return train_configured(store, [config], runs, device=device, keep=keep)[0]
+
+
+def named_settings(
+    *,
+    first_task: int | None,
+    epochs: int | None,
+    few_shot: int | None,
+    class_order: Sequence[str] | None,
+    classes: Sequence[str] | None,
+    select: str,
+) -> dict[str, object]:
+    """Return the settings that have arguments of their own, as far as they were given."""
+    named = {
+        "first_task": first_task,
+        "epochs": epochs,
+        "few_shot": few_shot,
+        "class_order": None if class_order is None else tuple(class_order),
+        "classes": None if classes is None else tuple(classes),
+        "select": None if select == "best" else select,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def configure(

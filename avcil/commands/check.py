@@ -54,13 +54,13 @@ def check(
     avcil check my_data.py:load --data /data
     ```
     """
-    from avcil.laws import check_laws
+    from avcil.checks import run_checks
 
     registry = _registry(name, kind)
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        laws = _laws(registry.kind, name, Path(folder), data, videos, splits)
-        for finding in check_laws(laws, registry.source(name)):
+        checks = _checks(registry.kind, name, Path(folder), data, videos, splits)
+        for finding in run_checks(checks, registry.source(name)):
             state = "FAILS" if finding.problem else "not checked" if finding.unknown else "ok"
             typer.echo(f"{state}: {finding.what}")
             if finding.problem or finding.unknown:
@@ -115,25 +115,25 @@ def _kind_in_a_file(name: str) -> str:
     )
 
 
-def _laws(
+def _checks(
     kind: str, name: str, folder: Path, data: Path, videos: Path | None, splits: Path | None
 ) -> Iterator[Any]:
-    """Return the laws of a kind."""
+    """Return the checks of a kind."""
     if kind == "method":
-        from avcil.incremental.contract.methods import MethodTrials, method_laws
+        from avcil.incremental.contract.methods import MethodTrials, method_checks
 
         trials = MethodTrials(name, folder)
         trials.begin()
-        return method_laws(trials)
+        return method_checks(trials)
     if kind == "head":
-        from avcil.incremental.contract.heads import head_laws
+        from avcil.incremental.contract.heads import head_checks
 
-        return head_laws(name, folder)
+        return head_checks(name, folder)
     if kind == "encoder":
-        from avcil.extract.contract import encoder_laws
+        from avcil.extract.contract import encoder_checks
 
-        return encoder_laws(name)
-    from avcil.extract.contract import dataset_laws
+        return encoder_checks(name)
+    from avcil.extract.contract import dataset_checks
     from avcil.extract.datasets import Where
 
-    return dataset_laws(name, Where(data=data, videos=videos, splits=splits))
+    return dataset_checks(name, Where(data=data, videos=videos, splits=splits))

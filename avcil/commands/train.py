@@ -198,22 +198,20 @@ def train(
         typer.echo(run.folder)
         return
     store = open_caches(paths)  # before PyTorch takes seconds
-    from avcil.api.training import configure, train_configured
+    from avcil.api.training import configure, named_settings, train_configured
     from avcil.incremental.config.resolve import Request
     from avcil.incremental.config.sweep import read_numbers, read_settings
 
-    named: dict[str, object] = {
-        "first_task": first_task,
-        "epochs": epochs,
-        "few_shot": few_shot,
-        "class_order": _read_names(class_order),
-        "classes": _read_names(classes),
-        "select": None if select == "best" else select,
-    }
+    named = named_settings(
+        first_task=first_task,
+        epochs=epochs,
+        few_shot=few_shot,
+        class_order=_read_names(class_order),
+        classes=_read_names(classes),
+        select=select,
+    )
     numbers = {"tasks": tasks, "order_seed": order_seed, "memory": memory}
-    values: dict[str, list[object]] = {
-        name: [value] for name, value in named.items() if value is not None
-    }
+    values: dict[str, list[object]] = {name: [value] for name, value in named.items()}
     for name, text in numbers.items():
         if text is not None:
             values[name] = [*read_numbers(f"--{name.replace('_', '-')}", text)]

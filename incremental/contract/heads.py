@@ -1,4 +1,4 @@
-"""Laws of heads: shapes, padding, batches, gradients."""
+"""Checks of heads: shapes, padding, batches, gradients."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from avcil.cache.schema import Encoding
+from avcil.checks import Broken, Check
 from avcil.incremental.contract.methods import MethodTrials
 from avcil.incremental.heads.base import Batch
 from avcil.incremental.heads.classifiers import LinearClassifier
 from avcil.incremental.heads.layers import padding_mask
 from avcil.incremental.heads.network import Network, head_options
-from avcil.laws import Broken, Law
 
 ENCODING = Encoding(
     encoder="test",
@@ -155,22 +155,22 @@ class HeadChecks:
             raise Broken("the same clips have other features the second time")
 
 
-def head_laws(name: str, folder: Path | None) -> Iterator[Law]:
-    """Yield the laws of a head; with a folder, also those that train it in processes."""
+def head_checks(name: str, folder: Path | None) -> Iterator[Check]:
+    """Yield the checks of a head; with a folder, also those that train it in processes."""
     head = HeadChecks(name)
-    yield Law("shapes are right, also for a single clip", head.shapes)
-    yield Law("padding changes nothing", head.padding_changes_nothing)
-    yield Law("clips do not see each other", head.clips_do_not_see_each_other)
-    yield Law("tokens are those asked for", head.tokens_are_those_asked_for)
-    yield Law("every weight learns", head.every_weight_learns)
-    yield Law("the same seed gives the same features", head.is_deterministic)
+    yield Check("shapes are right, also for a single clip", head.shapes)
+    yield Check("padding changes nothing", head.padding_changes_nothing)
+    yield Check("clips do not see each other", head.clips_do_not_see_each_other)
+    yield Check("tokens are those asked for", head.tokens_are_those_asked_for)
+    yield Check("every weight learns", head.every_weight_learns)
+    yield Check("the same seed gives the same features", head.is_deterministic)
     if folder is not None:
         trials = MethodTrials("ssil", folder, head=name)
         trials.begin()
-        yield Law("three tasks can be trained", trials.trains)
-        yield Law("the loss falls", trials.learns)
-        yield Law("the same seed gives the same bits", trials.is_deterministic)
-        yield Law("a stopped run resumes bit for bit", trials.resumes)
+        yield Check("three tasks can be trained", trials.trains)
+        yield Check("the loss falls", trials.learns)
+        yield Check("the same seed gives the same bits", trials.is_deterministic)
+        yield Check("a stopped run resumes bit for bit", trials.resumes)
 
 
 def _expect(name: str, found: Tensor, shape: tuple[int, ...]) -> None:

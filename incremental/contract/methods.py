@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from avcil.cache.reader import FeatureStore
+from avcil.checks import Broken, Check, NotChecked
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.contract import runs
 from avcil.incremental.contract.toy import write_toy_cache
 from avcil.incremental.contract.trial import Outcome, Trial, in_a_process
 from avcil.incremental.launch.schedule import resolve_all
-from avcil.laws import Broken, Law, NotChecked
 
 SETTINGS: dict[str, object] = {
     **{"tasks": 3, "memory": 12, "epochs": 4, "batch_size": 8, "exemplar_batch_size": 4},
@@ -40,7 +40,7 @@ MAY_NOT_SEE = (
 
 
 class MethodTrials:
-    """The trainings that the laws of a method look at."""
+    """The trainings that the checks of a method look at."""
 
     def __init__(self, reference: str, folder: Path, head: str | None = None) -> None:
         """Prepare trainings on a toy cache in a folder."""
@@ -147,14 +147,14 @@ class MethodTrials:
             raise NotChecked("two trainings with the same seed differ") from broken
 
 
-def method_laws(trials: MethodTrials) -> Iterator[Law]:
-    """Yield the laws of a method; the trainings must have begun."""
-    yield Law("three tasks can be trained", trials.trains)
-    yield Law("the loss falls, and every term has a gradient", trials.learns)
+def method_checks(trials: MethodTrials) -> Iterator[Check]:
+    """Yield the checks of a method; the trainings must have begun."""
+    yield Check("three tasks can be trained", trials.trains)
+    yield Check("the loss falls, and every term has a gradient", trials.learns)
     if trials.whole.error:
         return  # nothing else can be said
-    yield Law("every declared term is computed", trials.uses_its_terms)
-    yield Law("the same seed gives the same bits", trials.is_deterministic)
-    yield Law("a stopped run resumes bit for bit", trials.resumes)
-    yield Law("no clip is seen but the task's and the exemplars", trials.sees_no_other_clip)
-    yield Law("the memory keeps its size", trials.keeps_to_its_memory)
+    yield Check("every declared term is computed", trials.uses_its_terms)
+    yield Check("the same seed gives the same bits", trials.is_deterministic)
+    yield Check("a stopped run resumes bit for bit", trials.resumes)
+    yield Check("no clip is seen but the task's and the exemplars", trials.sees_no_other_clip)
+    yield Check("the memory keeps its size", trials.keeps_to_its_memory)

@@ -1,4 +1,4 @@
-"""Laws about the run folders of a method."""
+"""Checks about the run folders of a method."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from avcil.cache.reader import FeatureStore
+from avcil.checks import Broken
 from avcil.incremental.data.clips import Replay
 from avcil.incremental.runs.results import Epoch, read_metrics, read_run, write_results
-from avcil.laws import Broken
 
 PER_TASK = ("correct", "validation_accuracy", "best_epochs", "exemplars", "seconds")
 """Lists of `Results` with an entry for each finished task."""

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from avcil.cache.reader import FeatureStore
+from avcil.checks import Broken
 from avcil.errors import AvcilError
 from avcil.incremental.config.resolve import Request
 from avcil.incremental.contract.runs import first_held, forbidden_clips, tokens_of
@@ -34,8 +35,7 @@ from avcil.incremental.runs.folder import MetricsLog, RunFolder
 from avcil.incremental.train.precision import compute_deterministically
 from avcil.incremental.train.scenario import Scenario
 from avcil.incremental.train.trainer import Trainer
-from avcil.laws import Broken
-from avcil.plugins import say
+from avcil.plugins import error_line
 from avcil.runtime.stopping import ask_to_stop, stopping_gently
 
 
@@ -108,7 +108,7 @@ def train(trial: Trial) -> Outcome:
         except KeyboardInterrupt:
             return Outcome(folder=str(folder.path))
         except Exception as error:  # the code of a plug-in may raise anything
-            text = _say(error, trial)
+            text = _error_line(error, trial)
             return Outcome(error=text, no_gradient=watched.terms_without_gradient())
     last = len(results.tasks) - 1
     held = tokens_of(forbidden_clips(folder.path, store, last, config.method_class().replay), store)
@@ -224,11 +224,11 @@ def _is_filled(cell: Any) -> bool:
         return False
 
 
-def _say(error: Exception, trial: Trial) -> str:
+def _error_line(error: Exception, trial: Trial) -> str:
     if isinstance(error, AvcilError | Broken):
         return str(error)
     source = HEADS.source(trial.head) if trial.head else METHODS.source(trial.method)
-    return say(error, source)
+    return error_line(error, source)
 
 
 def main() -> None:
@@ -237,7 +237,7 @@ def main() -> None:
     try:
         outcome = train(trial)
     except Exception as error:  # the code of a plug-in may raise anything
-        outcome = Outcome(error=_say(error, trial))
+        outcome = Outcome(error=_error_line(error, trial))
     print(json.dumps(asdict(outcome)))
 
 

@@ -42,11 +42,11 @@ def forecast(
     if left:
         waiting = [job for job, line in zip(jobs, lines, strict=False) if line[:4] != "done"]
         count = choose_count(waiting, store, choose_device(device), parallel)
-        lines.append(_say(left, len(known), runs, count))
+        lines.append(_forecast_line(left, len(known), runs, count))
     return lines
 
 
-def _say(left: Sequence[float | None], known: int, runs: Path, count: int) -> str:
+def _forecast_line(left: Sequence[float | None], known: int, runs: Path, count: int) -> str:
     """Return how long the runs take that are left."""
     estimated = [seconds for seconds in left if seconds is not None]
     if not estimated:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from avcil.incremental.config.config import Config
 from avcil.incremental.data.tasks import Task
+from avcil.incremental.errors import ConfigError
 from avcil.incremental.heads.base import Batch, Outputs
 from avcil.incremental.heads.network import Network
 from avcil.incremental.methods.base import Method
@@ -95,6 +96,11 @@ def loss_terms(
     if old is not None and "tokens" in (reads := method.reads()):
         tokens_from = batch.current if reads["tokens"] == "exemplars" else 0
     terms = method.loss(batch, network(batch, tokens_from), old, task)
+    if undeclared := [name for name in terms if name not in weights]:
+        raise ConfigError(
+            f"the loss of {type(method).__name__} returns {', '.join(undeclared)}, which "
+            "its class attribute `terms` does not have"
+        )
     # Left out, and not multiplied by zero: zero times NaN is NaN.
     return {name: term for name, term in terms.items() if weights[name]}
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from avcil.checks import Check, run_checks
 from avcil.cli import app
 from avcil.errors import AvcilError
-from avcil.extract.contract import dataset_laws, encoder_laws
+from avcil.extract.contract import dataset_checks, encoder_checks
 from avcil.extract.datasets import Where
-from avcil.incremental.contract.heads import head_laws
-from avcil.laws import Law, check_laws
+from avcil.incremental.contract.heads import head_checks
 from avcil.plugins import Source
 
 HEAD = """
@@ -136,8 +136,8 @@ def plant(path: Path, before: str, after: str) -> None:
     path.write_text(text.replace(before, after))
 
 
-def problems(laws: Iterator[Law], file: Path) -> str:
-    return "\n".join(found.problem for found in check_laws(laws, Source(file)) if found.problem)
+def problems(checks: Iterator[Check], file: Path) -> str:
+    return "\n".join(found.problem for found in run_checks(checks, Source(file)) if found.problem)
 
 
 @pytest.mark.parametrize("fault", [None, *HEAD_FAULTS])
@@ -145,7 +145,7 @@ def test_faults_of_a_head_are_found(fault: str | None, folder: Path) -> None:
     before, after, message = HEAD_FAULTS[fault] if fault else ("", "", "^$")
     if fault:
         plant(folder / "my_head.py", before, after)
-    found = problems(head_laws("my_head.py:Mine", None), folder / "my_head.py")
+    found = problems(head_checks("my_head.py:Mine", None), folder / "my_head.py")
     assert re.search(message, found), found
 
 
@@ -154,7 +154,7 @@ def test_faults_of_an_encoder_are_found(fault: str | None, folder: Path) -> None
     before, after, message = ENCODER_FAULTS[fault] if fault else ("", "", "^$")
     if fault:
         plant(folder / "my_encoder.py", before, after)
-    found = problems(encoder_laws("my_encoder.py:Mine"), folder / "my_encoder.py")
+    found = problems(encoder_checks("my_encoder.py:Mine"), folder / "my_encoder.py")
     assert re.search(message, found), found
 
 
@@ -165,12 +165,12 @@ def test_faults_of_a_data_set_are_found(fault: str | None, folder: Path) -> None
     before, after, message = DATA_FAULTS[fault] if fault else ("", "", "^$")
     if fault:
         plant(folder / "my_data.py", before, after)
-    laws = (
-        law
-        for law in dataset_laws("my_data.py:load", Where(data=folder))
-        if fault == "order" or "again" not in law.what  # which starts two processes
+    checks = (
+        check
+        for check in dataset_checks("my_data.py:load", Where(data=folder))
+        if fault == "order" or "again" not in check.what  # which starts two processes
     )
-    found = problems(laws, folder / "my_data.py")
+    found = problems(checks, folder / "my_data.py")
     assert re.search(message, found), found
 
 

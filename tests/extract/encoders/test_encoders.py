@@ -1,4 +1,4 @@
-"""Encoders: the laws of their interface, and SAM-Audio's towers against the original's numbers."""
+"""Encoders: their interface, and SAM-Audio's towers against the original's numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads: one set of laws for all of them."""
+"""Heads: the same checks for all of them."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""One set of laws for every method, and what each adds to them."""
+"""The same checks for every method, and what each adds to them."""
 
 from __future__ import annotations
 

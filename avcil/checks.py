@@ -1,4 +1,4 @@
-"""Laws that plug-ins are checked against, and what is found."""
+"""Checks of plug-ins, and what they find."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from avcil.errors import AvcilError
-from avcil.plugins import Source, say
+from avcil.plugins import Source, error_line
 
 
 class Broken(AssertionError):
-    """A law does not hold; the text says what is wrong and what to do."""
+    """Something does not hold; the text says what is wrong and what to do."""
 
 
 class NotChecked(Exception):
-    """A law cannot be checked; the text says why."""
+    """Something cannot be checked; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class Check:
     """One thing that must hold."""
 
     what: str
-    check: Callable[[], None]
+    run: Callable[[], None]
     """Raises `Broken` or `NotChecked`, or whatever the plug-in raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about a law."""
+    """What a check found."""
 
     what: str
     problem: str = ""
@@ -37,16 +37,16 @@ class Finding:
     """Why it was not checked."""
 
 
-def check_laws(laws: Iterable[Law], source: Source | None) -> Iterator[Finding]:
-    """Check laws one after the other; an exception of the plug-in is a problem, with its line."""
-    for law in laws:
+def run_checks(checks: Iterable[Check], source: Source | None) -> Iterator[Finding]:
+    """Run checks one after the other; an exception of the plug-in is a problem, with its line."""
+    for check in checks:
         try:
-            law.check()
+            check.run()
         except NotChecked as reason:
-            yield Finding(law.what, unknown=str(reason))
+            yield Finding(check.what, unknown=str(reason))
         except (Broken, AvcilError) as problem:
-            yield Finding(law.what, str(problem))
+            yield Finding(check.what, str(problem))
         except Exception as error:  # the code of a plug-in may raise anything
-            yield Finding(law.what, say(error, source))
+            yield Finding(check.what, error_line(error, source))
         else:
-            yield Finding(law.what)
+            yield Finding(check.what)
